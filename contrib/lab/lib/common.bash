@@ -13,7 +13,17 @@ lab_init() {
     LAB=vclab-$LAB_ID
     LAB_STATE=/var/tmp/$LAB
     LAB_NET=10.77.$LAB_ID
+    close_inherited
     LAB_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+}
+
+# The daemons outlive this script and must not hold its caller's files open.
+close_inherited() {
+    local fd
+    for fd in /proc/"$BASHPID"/fd/*; do
+        fd=${fd##*/}
+        [ "$fd" -le 2 ] || [ "$fd" -ge 250 ] || eval "exec $fd>&-"
+    done
 }
 
 # The lab's settings (those of `up`) as variables LAB_HOSTS, LAB_CPUS, ...

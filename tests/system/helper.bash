@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What the system tests share: the lab that tests/run started, waiting, jobs.
+# Every wait has a limit and says what it waited for.
+
+TOP=${TOP:-$(readlink -f "${BASH_SOURCE[0]%/*}/../..")}
+VCLAB=${VCLAB:-$TOP/contrib/lab/vclab}
+export VCLAB_ID=${VCLAB_ID:-0}
+
+lab() { "$VCLAB" "$@"; }
+
+# lab_exec HOST [OPTIONS] COMMAND...
+lab_exec() { "$VCLAB" exec "$@"; }
+
+# as USER COMMAND... on the login host
+as() { "$VCLAB" exec ctl --user "$1" "${@:2}"; }
+
+lab_hosts() { (eval "$(lab env)"; echo "$VCLAB_HOSTS"); }
+
+require_vcd() {
+    (eval "$(lab env)"; [ "$VCLAB_VCD" = yes ]) || skip "the stage has no vcd"
+}
+
+# wait_until SECONDS REASON COMMAND...
+wait_until() {
+    local limit=$1 reason=$2 end=$((SECONDS + $1))
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        if [ "$SECONDS" -ge "$end" ]; then
+            echo "waited $limit s for: $reason" >&2
+            return 1
+        fi
+        sleep 0.1
+    done
+}
+
+assert_equal() {
+    [ "$1" = "$2" ] && return
+    printf 'got:      %s\nexpected: %s\n' "$1" "$2" >&2
+    return 1
+}
+
+assert_contains() {
+    [[ $1 == *"$2"* ]] && return
+    printf 'no "%s" in:\n%s\n' "$2" "$1" >&2
+    return 1
+}
+
+# ---- jobs ----
+
+# submit USER SBATCH-ARGUMENTS...: sets JOB; a script can be given on stdin
+submit() {
+    JOB=$(as "$1" sbatch --parsable "${@:2}") || return
+    JOB=${JOB%%;*}
+    [[ $JOB =~ ^[0-9]+$ ]] || { echo "sbatch said: $JOB" >&2; return 1; }
+}
+
+job_field() { lab_exec ctl scontrol show job "$1" | grep -oE "\\b$2=[^ ]*" | head -n1 | cut -d= -f2-; }
+job_state() { job_field "$1" JobState; }
+
+job_has_ended() {
+    case $(job_state "$1") in
+        COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL|OUT_OF_MEMORY|BOOT_FAIL) ;;
+        *) return 1 ;;
+    esac
+}
+
+job_is_in_state() { [ "$(job_state "$1")" = "$2" ]; }
+
+# wait_job JOB [SECONDS]: until it has ended and its hosts are free
+wait_job() {
+    wait_until "${2:-60}" "the end of job $1" job_has_ended "$1" && return
+    lab_exec ctl scontrol show job "$1" >&2
+    return 1
+}
+
+assert_job_completed() {
+    assert_equal "$(job_state "$1")" COMPLETED && return
+    lab_exec ctl scontrol show job "$1" >&2
+    return 1
+}
+
+job_output() { lab_exec ctl cat "$(job_field "$1" StdOut)"; }
+
+# ---- hosts ----
+
+node_state() { lab_exec ctl sinfo -hNp main -n "$1" -o %T; }
+node_is() { [ "$(node_state "$1")" = "$2" ]; }
+
+# wait_nodes STATE [SECONDS]: all compute hosts
+wait_nodes() {
+    local node
+    for node in $(lab_hosts); do
+        wait_until "${2:-30}" "host $node to be $1 (it is $(node_state "$node"))" node_is "$node" "$1" || return
+    done
+}
+
+# nothing of any virtual cluster is left, says the product, and so says libvirt
+assert_clean() {
+    local host
+    wait_nodes idle || return
+    lab_exec ctl vcctl check || { echo "vcctl check found something" >&2; return 1; }
+    for host in $(lab_hosts); do
+        assert_equal "$host: $(lab_exec "$host" virsh -q -c qemu:///system list --all)" "$host: " || return
+    done
+}
+
+# what the daemons said last, for the log of a test that failed
+dump_logs() {
+    local host
+    [ -z "${BATS_TEST_COMPLETED:-}" ] && [ -z "${BATS_TEST_SKIPPED:-}" ] || return 0
+    lab status || return 0
+    lab_exec ctl sinfo -Nl || true
+    for host in ctl $(lab_hosts); do
+        echo "--- $host: vcd"
+        lab log "$host" vcd 2>/dev/null | tail -n 30
+    done
+}
