@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A build as vcd sees it: how to start vc-build, what its progress lines say, and how its result is published.
+//
+// vcd spawns the process itself (argument vector, standard input: the recipe's JSON; standard output: progress;
+// standard error: the build's log) and calls image_finish() in a worker after exit status 0.
+#ifndef VCD_IMAGE_IMAGE_BUILD_H
+#define VCD_IMAGE_IMAGE_BUILD_H
+
+#include "vcd/image/recipe.h"
+#include "vcd/image/store.h"
+
+#define IMAGE_DEFAULT_MIRROR "http://deb.debian.org/debian"
+
+struct image_build_conf {
+	const char *program;	  // NULL: VC_LIBEXECDIR/vc-build
+	const char *mirror;	  // NULL: IMAGE_DEFAULT_MIRROR
+	const char *mirror_proxy; // http://ADDRESS:PORT, or NULL
+	const char *import_path;  // the tar of an import: base, as vcd spooled it; or NULL
+	unsigned seconds;	  // 0: IMAGE_BUILD_SECONDS
+};
+
+// The NULL-terminated vector for the spawn; free with vc_strv_free(). work_dir is an empty directory on the
+// store's file system that belongs to this build alone.
+int image_build_argv(const struct image_build_conf *conf, const char *work_dir, char ***ret, struct vc_error *err);
+
+enum image_progress_kind {
+	IMAGE_PROGRESS_BEGIN, // a stage begins
+	IMAGE_PROGRESS_TEXT,  // something a person may want to read
+	IMAGE_PROGRESS_END,   // a stage ended after `seconds`
+	IMAGE_PROGRESS_FAILED, // the last line of a failed build: text names the package, file or command
+};
+
+struct image_progress {
+	enum image_progress_kind kind;
+	char stage[16];
+	char text[IMAGE_BUILD_LINE_MAX];
+	double seconds;
+};
+
+// One line of standard output, with or without its newline.
+int image_progress_parse(const char *line, size_t len, struct image_progress *ret, struct vc_error *err);
+// The line's text for a stage; the form that the parser above reads. Free with free().
+char *image_progress_format(const struct image_progress *p);
+
+// Key from recipe and lock, then store_publish(): work_dir holds root.raw and build.json of a build that ended
+// well. The caller removes work_dir.
+int image_finish(struct store *s, const struct recipe *r, uid_t owner, const char *work_dir, struct store_entry *ret,
+		 struct vc_error *err);
+
+#endif
