@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The client half of an exec session: relays this process's own standard streams, signals, window size and status.
+//
+// For vcexec, vcctl exec and the guest's srun, scancel... and vcrsh. Runs its own poll(2) loop until the session ends;
+// reconnects and resumes when the connection breaks. It takes over the process: signal handlers, terminal mode.
+#ifndef LIBVC_EXECCLIENT_H
+#define LIBVC_EXECCLIENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libvc/error.h"
+#include "libvc/execmsg.h"
+
+#define VC_EXECCLIENT_RECONNECT_MS 60000u // a vcd that is away longer is not coming back soon
+#define VC_EXECCLIENT_SAY_MS 5000u	  // after this long without a connection a person wants to know
+
+struct vc_execclient {
+	// Makes a connection that carries link frames for `session`. resume: the session has been attached before.
+	// -1 with VC_EBUSY, VC_ETIMEDOUT or an errno: tried again until the limit; any other code ends the client.
+	int (*connect)(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_error *err);
+	void *ctx;
+	uint64_t session;	// 0: a random id with the top bit clear
+	const char *open_body;	// sent as OPEN at each attach; NULL where the relay does it
+	struct vc_exec_start *start; // pty, rows, cols, term, stdin_open are filled from the local terminal by run
+	bool pty;		// ask for a terminal; local raw mode only when standard input is one
+	const char *where;	// for messages: "member 1 (vc123-1)"; may be NULL
+	uint32_t reconnect_ms;	// 0: the default
+};
+
+// The wait(2)-like result of run: as shells have it.
+struct vc_exec_result {
+	int status; // exit status, when signo is 0
+	int signo;  // the task died of it
+};
+
+// Runs the session to its end. -1: it could not be started or was lost; err is one line for the user and
+// ret->status is what to exit with (127, 126 or 1). The terminal is restored in every case.
+int vc_execclient_run(struct vc_execclient *c, struct vc_exec_result *ret, struct vc_error *err);
+
+// Ends this process as the task ended: exit(status), or the default action of the same signal without a core file.
+void vc_execclient_die(const struct vc_exec_result *result) __attribute__((noreturn));
+
+// Fills a start message from this process: argv, environment without what `filter` names (patterns as "SLURMD_*";
+// NULL: none), directory, umask, limits.
+int vc_exec_start_from_self(struct vc_exec_start *start, char *const *argv, char *const *filter, struct vc_error *err);
+// Reads a batch script (bounded by VC_SCRIPT_MAX) into start->script.
+int vc_exec_start_script(struct vc_exec_start *start, const char *path, struct vc_error *err);
+
+#endif

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Named fault points for tests; nothing is compiled in without --enable-fault-points.
+//
+// VC_FAULT("host-boot-started") does what the environment variable VC_FAULTS or the file run-dir/faults (read at each
+// point) says for that name: "NAME=crash" (SIGKILL to itself), "NAME=hang" (blocks for ever), "NAME=fail" (the macro is
+// true). Several are separated by commas or newlines.
+#ifndef VCD_FAULT_H
+#define VCD_FAULT_H
+
+#include <stdbool.h>
+
+#ifdef VC_FAULT_POINTS
+bool fault_hit(const char *name);
+void fault_set_dir(const char *run_dir);
+#define VC_FAULT(name) fault_hit(name)
+#else
+#define VC_FAULT(name) false
+static inline void fault_set_dir(const char *run_dir)
+{
+	(void)run_dir;
+}
+#endif
+
+#endif
