@@ -22,7 +22,7 @@ config_common() {
 config_users() {
     local etc=$1 entry
     cp -a /etc/passwd /etc/group /etc/shadow "$etc/"
-    add_group "$etc" kvm 108
+    config_kvm_group "$etc"
     add_group "$etc" libvirt-qemu 64055
     add_group "$etc" libvirt 64056
     add_user "$etc" libvirt-qemu 64055 64055 /var/lib/libvirt /usr/sbin/nologin
@@ -31,7 +31,17 @@ config_users() {
         add_group "$etc" "${entry%:*}" "${entry#*:}"
         add_user "$etc" "${entry%:*}" "${entry#*:}" "${entry#*:}" "/home/${entry%:*}" /bin/bash
     done
-    sed -i -E "s/^(${LAB_ADMIN_GROUP%:*}:.*)$/\1root,carol/; s/^(kvm:.*[^:])$/\1,libvirt-qemu/; s/^(kvm:.*:)$/\1libvirt-qemu/" "$etc/group"
+    sed -i "s/^${LAB_ADMIN_GROUP%:*}:.*/&root,carol/" "$etc/group"
+}
+
+# The group is that of the device, whatever the machine's /etc/group says:
+# libvirt probes QEMU anew before each start, for seconds, as long as the probe
+# could open /dev/kvm and libvirt-qemu could not.
+config_kvm_group() {
+    local gid=108
+    [ ! -e /dev/kvm ] || gid=$(stat -c %g /dev/kvm)
+    sed -i '/^kvm:/d' "$1/group"
+    echo "kvm:x:$gid:libvirt-qemu" >>"$1/group"
 }
 
 add_group() { grep -q "^$2:" "$1/group" || echo "$2:x:$3:" >>"$1/group"; }
