@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Which task a vcexec process stands for: handed over by the SPANK plugin through two environment variables.
+//
+// The plugin only replaces argv[0] of a task (Slurm's argument vector has no room for more), so everything else goes
+// this way: VCEXEC_TASK holds the reference, VCEXEC_PROGRAM the program that argv[0] named. vcexec removes both from
+// what it passes into the guest. They are the user's own to forge: vcd decides by the peer's uid.
+#ifndef LIBVC_TASKREF_H
+#define LIBVC_TASKREF_H
+
+#include <stdint.h>
+
+#include "libvc/error.h"
+
+#define VC_TASKREF_ENV "VCEXEC_TASK"
+#define VC_TASKREF_PROGRAM_ENV "VCEXEC_PROGRAM"
+#define VC_TASKREF_LEN 128 // bytes of the text, with its end
+
+enum vc_task_kind {
+	VC_TASK_STEP,	// one task of a job step: `task`
+	VC_TASK_SCRIPT, // the batch script; VCEXEC_PROGRAM is its file on this host: `script`
+};
+
+struct vc_taskref {
+	uint32_t job;
+	uint32_t restart;
+	enum vc_task_kind kind;
+	uint32_t local; // this task's number among the step's tasks on this host
+	uint32_t tasks; // how many those are
+};
+
+// "job=123 restart=0 kind=task local=2 tasks=4"
+const char *vc_taskref_format(const struct vc_taskref *ref, char buf[VC_TASKREF_LEN]);
+int vc_taskref_parse(const char *text, struct vc_taskref *ret, struct vc_error *err);
+
+#endif
