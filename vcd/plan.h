@@ -47,6 +47,7 @@ struct plan_host {
 	uint32_t cpus;	   // CPUs that Slurm allocated here
 	uint32_t *cpu_ids; // their ids where Slurm counts cores, n_cpu_ids may be 0
 	size_t n_cpu_ids;
+	uint32_t total_cpus; // CPUs of the host as Slurm knows them
 	uint64_t mem_mib;  // memory that Slurm allocated here; 0: Slurm does not count memory
 	uint64_t real_mem_mib; // the host's memory as Slurm knows it
 };

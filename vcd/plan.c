@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The plan of a cluster, pure: see plan.h. Its JSON form is in planjson.c.
+#include "vcd/plan.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libvc/cleanup.h"
+
+struct plan *plan_create(void)
+{
+	struct plan *plan = calloc(1, sizeof(*plan));
+	return plan;
+}
+
+static void owner_clear(struct plan_owner *owner)
+{
+	for (size_t i = 0; i < owner->n_groups; i++)
+		free(owner->groups[i].name);
+	free(owner->groups);
+	free(owner->user);
+	free(owner->home);
+}
+
+void plan_destroy(struct plan *plan)
+{
+	if (!plan)
+		return;
+	owner_clear(&plan->owner);
+	for (size_t i = 0; i < plan->n_hosts; i++) {
+		free(plan->hosts[i].name);
+		free(plan->hosts[i].addr);
+		free(plan->hosts[i].cpu_ids);
+	}
+	free(plan->hosts);
+	for (size_t i = 0; i < plan->n_members; i++)
+		free(plan->members[i].cpu_ids);
+	free(plan->members);
+	vc_spec_destroy(plan->spec);
+	free(plan);
+}
+
+const char *plan_key_text(const struct plan_key *key, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s/%u.%u", key->slurm, key->job, key->restart);
+	return buf;
+}
+
+bool plan_key_equal(const struct plan_key *a, const struct plan_key *b)
+{
+	return a->job == b->job && a->restart == b->restart && strcmp(a->slurm, b->slurm) == 0;
+}
+
+int plan_host_index(const struct plan *plan, const char *name)
+{
+	for (size_t i = 0; i < plan->n_hosts; i++) {
+		if (strcmp(plan->hosts[i].name, name) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+const struct plan_member *plan_member_by_rank(const struct plan *plan, uint32_t rank)
+{
+	for (size_t i = 0; i < plan->n_members; i++) {
+		if (plan->members[i].rank == rank)
+			return &plan->members[i];
+	}
+	return NULL;
+}
+
+// Memory of the host that this job may use, and where the number comes from.
+static uint64_t host_share_mib(const struct plan_host *host)
+{
+	if (host->mem_mib)
+		return host->mem_mib;
+	if (!host->total_cpus)
+		return host->real_mem_mib;
+	return host->real_mem_mib * host->cpus / host->total_cpus;
+}
+
+// What a guest of mem_mib costs the host.
+static uint64_t with_overhead(const struct plan_limits *limits, uint64_t mem_mib)
+{
+	return mem_mib + limits->overhead_mib + (mem_mib * limits->overhead_percent + 99) / 100;
+}
+
+// The largest guest whose cost fits into `room`.
+static uint64_t without_overhead(const struct plan_limits *limits, uint64_t room)
+{
+	if (room <= limits->overhead_mib)
+		return 0;
+	return (room - limits->overhead_mib) * 100 / (100 + limits->overhead_percent);
+}
+
+static int member_memory(const struct plan *plan, const struct plan_host *host, const struct plan_limits *limits,
+			 uint64_t *ret_mib, struct vc_error *err)
+{
+	uint64_t share = host_share_mib(host), vms = plan->spec->vms;
+	uint64_t mem = plan->spec->mem_mib ? plan->spec->mem_mib : without_overhead(limits, share / vms);
+	if (mem < VC_MEM_MIN_MIB)
+		return vc_error_set(err, VC_EUSER,
+				    "host %s: %llu MiB for %llu members leave %llu MiB each after the hypervisor's overhead of "
+				    "%llu MiB + %u%%, less than %u MiB: ask Slurm for more with --mem",
+				    host->name, (unsigned long long)share, (unsigned long long)vms, (unsigned long long)mem,
+				    (unsigned long long)limits->overhead_mib, limits->overhead_percent, VC_MEM_MIN_MIB);
+	if (with_overhead(limits, mem) * vms > share)
+		return vc_error_set(err, VC_EUSER,
+				    "host %s: %llu members of %llu MiB (and %llu MiB overhead each) need %llu MiB, Slurm allocated "
+				    "%llu MiB: lower --vcluster-mem or --vcluster-vms, or ask Slurm for more with --mem",
+				    host->name, (unsigned long long)vms, (unsigned long long)mem,
+				    (unsigned long long)(with_overhead(limits, mem) - mem),
+				    (unsigned long long)(with_overhead(limits, mem) * vms), (unsigned long long)share);
+	*ret_mib = mem;
+	return 0;
+}
+
+// vCPUs of the host's i-th member: asked for, or an even split whose first members take the rest. Members share a
+// CPU only where Slurm gave fewer CPUs than members and nobody asked for a number.
+static int member_vcpus(const struct plan *plan, const struct plan_host *host, uint32_t i, uint32_t *ret, struct vc_error *err)
+{
+	uint32_t vms = plan->spec->vms, asked = plan->spec->cpus;
+	if (asked && (uint64_t)asked * vms > host->cpus)
+		return vc_error_set(err, VC_EUSER,
+				    "host %s: %u members of %u CPUs need %llu CPUs, Slurm allocated %u: lower --vcluster-cpus or "
+				    "--vcluster-vms, or ask Slurm for more with --cpus-per-task or --ntasks-per-node",
+				    host->name, vms, asked, (unsigned long long)asked * vms, host->cpus);
+	if (asked)
+		*ret = asked;
+	else if (host->cpus <= vms)
+		*ret = 1;
+	else
+		*ret = host->cpus / vms + (i < host->cpus % vms);
+	return 0;
+}
+
+static int member_cpu_ids(const struct plan_host *host, uint32_t first, struct plan_member *m, struct vc_error *err)
+{
+	if (!host->n_cpu_ids)
+		return 0;
+	size_t n = m->vcpus < host->n_cpu_ids ? m->vcpus : host->n_cpu_ids;
+	m->cpu_ids = calloc(n, sizeof(*m->cpu_ids));
+	if (!m->cpu_ids)
+		return vc_error_errno(err, "plan");
+	for (size_t i = 0; i < n; i++)
+		m->cpu_ids[i] = host->cpu_ids[(first + i) % host->n_cpu_ids];
+	m->n_cpu_ids = n;
+	return 0;
+}
+
+static int member_names(const struct plan *plan, struct plan_member *m, struct vc_error *err)
+{
+	struct in_addr net, addr;
+	uint32_t size = plan->net.prefix >= 31 ? 0 : (1u << (32 - plan->net.prefix)) - 2;
+	if (inet_pton(AF_INET, plan->net.network, &net) != 1)
+		return vc_error_set(err, VC_EHOST, "network '%s' is not an IPv4 address", plan->net.network);
+	if (m->rank >= size)
+		return vc_error_set(err, VC_EUSER, "member %u does not fit into network %s/%u", m->rank, plan->net.network,
+				    plan->net.prefix);
+	addr.s_addr = htonl(ntohl(net.s_addr) + m->rank + 1);
+	inet_ntop(AF_INET, &addr, m->addr, sizeof(m->addr));
+	snprintf(m->name, sizeof(m->name), "vc%u-%u", plan->key.job, m->rank);
+	snprintf(m->mac, sizeof(m->mac), "02:%02x:%02x:%02x:%02x:%02x", plan->net.vni >> 16 & 0xff, plan->net.vni >> 8 & 0xff,
+		 plan->net.vni & 0xff, m->rank >> 8 & 0xff, m->rank & 0xff);
+	return 0;
+}
+
+static int plan_host_members(struct plan *plan, uint32_t h, const struct plan_limits *limits, struct vc_error *err)
+{
+	const struct plan_host *host = &plan->hosts[h];
+	uint32_t next_cpu = 0;
+	uint64_t mem = 0;
+	if (member_memory(plan, host, limits, &mem, err) < 0)
+		return -1;
+	for (uint32_t i = 0; i < plan->spec->vms; i++) {
+		struct plan_member *m = &plan->members[plan->n_members];
+		*m = (struct plan_member){.rank = (uint32_t)plan->n_members, .host = h, .mem_mib = mem};
+		plan->n_members++;
+		if (member_vcpus(plan, host, i, &m->vcpus, err) < 0 || member_names(plan, m, err) < 0 ||
+		    member_cpu_ids(host, next_cpu, m, err) < 0)
+			return -1;
+		m->slots = m->vcpus;
+		next_cpu += m->vcpus;
+	}
+	return 0;
+}
+
+int plan_make(struct plan *plan, const struct plan_limits *limits, struct vc_error *err)
+{
+	if (plan->n_members)
+		return vc_error_set(err, VC_EFAILED, "the plan is made already");
+	size_t n = plan->n_hosts * plan->spec->vms;
+	if (n == 0 || n > VC_MEMBERS_MAX)
+		return vc_error_set(err, VC_EUSER, "%zu hosts of %u members each are outside 1 to %d members", plan->n_hosts,
+				    plan->spec->vms, VC_MEMBERS_MAX);
+	plan->members = calloc(n, sizeof(*plan->members));
+	if (!plan->members)
+		return vc_error_errno(err, "plan");
+	for (uint32_t h = 0; h < plan->n_hosts; h++) {
+		if (plan_host_members(plan, h, limits, err) < 0)
+			return -1;
+	}
+	return 0;
+}
