@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// libvirt: see hv.h.
+//
+// Threads: callers (workers) share one connection under conn_lock, which is held for opening and taking a reference
+// only, never over a libvirt call that can hang. libvirt's event loop has a thread of its own, which queues events
+// under queue_lock and wakes the loop.
+#include "vcd/hv.h"
+
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/log.h"
+#include "libvc/parse.h"
+#include "vcd/domxml.h"
+
+#define HV_EVENTS_MAX 4096	 // waiting for the loop; past it the newest are dropped, the periodic list finds them
+#define HV_TICK_MS 200		 // the event thread looks at its stop flag this often
+#define HV_PROBE_POLL_MS 50
+#define HV_PROBE_MEM_MIB 128
+#define HV_CONSOLE_MAX (256 * 1024) // bytes of a probe's console that are searched
+// The kernel has initialised everything and looks for a root file system that is not there.
+#define HV_PROBE_MARK "Unable to mount root"
+#define HV_METADATA_MAX 4096
+
+struct event {
+	struct event *next;
+	char domain[VC_NAME_MAX + 1];
+	enum hv_event what;
+	char reason[64];
+};
+
+struct hv {
+	char *uri;
+	pthread_mutex_t conn_lock;
+	virConnectPtr conn;
+	pthread_t thread;
+	bool thread_up;
+	volatile bool stop;
+	int tick;
+	// events
+	uv_async_t async;
+	bool async_up;
+	hv_event_fn fn;
+	void *ctx;
+	pthread_mutex_t queue_lock;
+	struct event *first, **last;
+	unsigned n_queued;
+};
+
+static void close_conn(virConnectPtr *conn)
+{
+	if (*conn)
+		virConnectClose(*conn);
+}
+static void free_domain(virDomainPtr *dom)
+{
+	if (*dom)
+		virDomainFree(*dom);
+}
+#define auto_conn __attribute__((cleanup(close_conn)))
+#define auto_domain __attribute__((cleanup(free_domain)))
+
+static int __attribute__((format(printf, 2, 3))) hv_error(struct vc_error *err, const char *fmt, ...)
+{
+	const char *text = virGetLastErrorMessage();
+	char what[256];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	return vc_error_set(err, VC_EHOST, "%s: %s", what, text ? text : "unknown error");
+}
+
+// --- events ---------------------------------------------------------------------------------------------------
+
+static void queue_event(struct hv *hv, const char *domain, enum hv_event what, const char *reason)
+{
+	struct event *e = calloc(1, sizeof(*e));
+	if (!e)
+		return;
+	snprintf(e->domain, sizeof(e->domain), "%s", domain);
+	snprintf(e->reason, sizeof(e->reason), "%s", reason);
+	e->what = what;
+	pthread_mutex_lock(&hv->queue_lock);
+	if (hv->async_up && hv->n_queued < HV_EVENTS_MAX) {
+		*hv->last = e;
+		hv->last = &e->next;
+		hv->n_queued++;
+		uv_async_send(&hv->async);
+		e = NULL;
+	}
+	pthread_mutex_unlock(&hv->queue_lock);
+	free(e);
+}
+
+static struct event *take_events(struct hv *hv)
+{
+	pthread_mutex_lock(&hv->queue_lock);
+	struct event *list = hv->first;
+	hv->first = NULL;
+	hv->last = &hv->first;
+	hv->n_queued = 0;
+	pthread_mutex_unlock(&hv->queue_lock);
+	return list;
+}
+
+static void on_async(uv_async_t *async)
+{
+	struct hv *hv = async->data;
+	struct event *next, *e = take_events(hv);
+	for (; e; e = next) {
+		next = e->next;
+		if (hv->fn)
+			hv->fn(hv->ctx, e->domain, e->what, e->reason);
+		free(e);
+	}
+}
+
+static const char *stop_reason(int detail)
+{
+	static const char *const names[] = {
+		[VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN] = "shut down by itself",
+		[VIR_DOMAIN_EVENT_STOPPED_DESTROYED] = "destroyed",
+		[VIR_DOMAIN_EVENT_STOPPED_CRASHED] = "crashed",
+		[VIR_DOMAIN_EVENT_STOPPED_MIGRATED] = "migrated",
+		[VIR_DOMAIN_EVENT_STOPPED_SAVED] = "saved",
+		[VIR_DOMAIN_EVENT_STOPPED_FAILED] = "QEMU ended",
+	};
+	return detail >= 0 && (size_t)detail < VC_ARRAY_LEN(names) && names[detail] ? names[detail] : "stopped";
+}
+
+static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int detail, void *opaque)
+{
+	(void)conn;
+	const char *name = virDomainGetName(dom);
+	if (!name || strncmp(name, HV_DOMAIN_PREFIX, strlen(HV_DOMAIN_PREFIX)) != 0)
+		return 0;
+	if (event == VIR_DOMAIN_EVENT_STARTED)
+		queue_event(opaque, name, HV_STARTED, "started");
+	else if (event == VIR_DOMAIN_EVENT_CRASHED)
+		queue_event(opaque, name, HV_CRASHED, "the guest's kernel panicked");
+	else if (event == VIR_DOMAIN_EVENT_STOPPED)
+		queue_event(opaque, name, detail == VIR_DOMAIN_EVENT_STOPPED_CRASHED ? HV_CRASHED : HV_STOPPED,
+			    stop_reason(detail));
+	return 0;
+}
+
+static void on_tick(int timer, void *opaque)
+{
+	(void)timer;
+	(void)opaque;
+}
+
+static void *event_thread(void *arg)
+{
+	struct hv *hv = arg;
+	while (!hv->stop)
+		virEventRunDefaultImpl();
+	return NULL;
+}
+
+// libvirt prints every error to stderr unless told otherwise; our callers log.
+static void ignore_error(void *ctx, virErrorPtr e)
+{
+	(void)ctx;
+	(void)e;
+}
+
+static pthread_once_t libvirt_once = PTHREAD_ONCE_INIT;
+static void libvirt_init(void)
+{
+	virInitialize();
+	virSetErrorFunc(NULL, ignore_error);
+	virEventRegisterDefaultImpl();
+}
+
+// --- life -----------------------------------------------------------------------------------------------------
+
+static int start_thread(struct hv *hv, struct vc_error *err)
+{
+	hv->tick = virEventAddTimeout(HV_TICK_MS, on_tick, NULL, NULL);
+	if (hv->tick < 0)
+		return vc_error_set(err, VC_EHOST, "libvirt's event loop gives no timer");
+	int rc = pthread_create(&hv->thread, NULL, event_thread, hv);
+	if (rc)
+		return vc_error_set(err, rc, "libvirt's event thread: %s", strerror(rc));
+	hv->thread_up = true;
+	return 0;
+}
+
+struct hv *hv_create(const char *uri, uv_loop_t *loop, hv_event_fn fn, void *ctx, struct vc_error *err)
+{
+	struct hv *hv = calloc(1, sizeof(*hv));
+	if (!hv || !(hv->uri = strdup(uri))) {
+		free(hv);
+		vc_error_errno(err, "hypervisor");
+		return NULL;
+	}
+	pthread_once(&libvirt_once, libvirt_init);
+	pthread_mutex_init(&hv->conn_lock, NULL);
+	pthread_mutex_init(&hv->queue_lock, NULL);
+	hv->last = &hv->first;
+	hv->fn = fn;
+	hv->ctx = ctx;
+	hv->tick = -1;
+	// the loop's handle first: an event may come as soon as the thread runs
+	if (loop) {
+		uv_async_init(loop, &hv->async, on_async);
+		hv->async.data = hv;
+		hv->async_up = true;
+	}
+	if (start_thread(hv, err) < 0) {
+		hv_stop(hv);
+		if (loop)
+			uv_run(loop, UV_RUN_NOWAIT); // lets the handle close
+		hv_destroy(hv);
+		return NULL;
+	}
+	return hv;
+}
+
+void hv_stop(struct hv *hv)
+{
+	if (!hv)
+		return;
+	pthread_mutex_lock(&hv->queue_lock);
+	bool up = hv->async_up;
+	hv->async_up = false;
+	pthread_mutex_unlock(&hv->queue_lock);
+	if (up)
+		uv_close((uv_handle_t *)&hv->async, NULL);
+}
+
+void hv_destroy(struct hv *hv)
+{
+	if (!hv)
+		return;
+	int saved = errno;
+	hv->stop = true;
+	if (hv->thread_up)
+		pthread_join(hv->thread, NULL);
+	if (hv->tick >= 0)
+		virEventRemoveTimeout(hv->tick);
+	close_conn(&hv->conn);
+	for (struct event *next, *e = take_events(hv); e; e = next) {
+		next = e->next;
+		free(e);
+	}
+	pthread_mutex_destroy(&hv->conn_lock);
+	pthread_mutex_destroy(&hv->queue_lock);
+	free(hv->uri);
+	free(hv);
+	errno = saved;
+}
+
+const char *hv_uri(const struct hv *hv)
+{
+	return hv->uri;
+}
+
+bool hv_is_fake(const struct hv *hv)
+{
+	return strncmp(hv->uri, "test:", 5) == 0;
+}
+
+bool hv_has_memory_cgroup(void)
+{
+	char line[4096];
+	vc_autofclose FILE *v2 = fopen("/sys/fs/cgroup/cgroup.controllers", "re");
+	if (v2 && fgets(line, sizeof(line), v2) && strstr(line, "memory"))
+		return true;
+	vc_autofclose FILE *f = fopen("/proc/self/mountinfo", "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *type = strstr(line, " - cgroup ");
+		if (type && strstr(type, "memory"))
+			return true;
+	}
+	return false;
+}
+
+// --- connection -----------------------------------------------------------------------------------------------
+
+static int open_conn(struct hv *hv, struct vc_error *err)
+{
+	virConnectPtr conn = virConnectOpen(hv->uri);
+	if (!conn)
+		return hv_error(err, "libvirt at %s", hv->uri);
+	if (hv->fn && virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+						       VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), hv, NULL) < 0) {
+		hv_error(err, "libvirt at %s: events", hv->uri);
+		virConnectClose(conn);
+		return -1;
+	}
+	hv->conn = conn;
+	return 0;
+}
+
+// A reference to a live connection, for one call.
+static virConnectPtr get_conn(struct hv *hv, struct vc_error *err)
+{
+	pthread_mutex_lock(&hv->conn_lock);
+	if (hv->conn && virConnectIsAlive(hv->conn) != 1) {
+		virConnectClose(hv->conn);
+		hv->conn = NULL;
+	}
+	virConnectPtr conn = NULL;
+	if (hv->conn || open_conn(hv, err) == 0) {
+		conn = hv->conn;
+		virConnectRef(conn);
+	}
+	pthread_mutex_unlock(&hv->conn_lock);
+	return conn;
+}
+
+// --- domains --------------------------------------------------------------------------------------------------
+
+int hv_start(struct hv *hv, const char *xml, struct vc_error *err)
+{
+	auto_conn virConnectPtr conn = get_conn(hv, err);
+	if (!conn)
+		return -1;
+	auto_domain virDomainPtr dom = virDomainCreateXML(conn, xml, 0);
+	return dom ? 0 : hv_error(err, "libvirt cannot start the domain");
+}
+
+int hv_kill(struct hv *hv, const char *name, struct vc_error *err)
+{
+	auto_conn virConnectPtr conn = get_conn(hv, err);
+	if (!conn)
+		return -1;
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
+	if (!dom)
+		return virGetLastErrorCode() == VIR_ERR_NO_DOMAIN ? 0 : hv_error(err, "domain %s", name);
+	if (virDomainDestroy(dom) == 0)
+		return 0;
+	int code = virGetLastErrorCode();
+	if (code == VIR_ERR_NO_DOMAIN || code == VIR_ERR_OPERATION_INVALID) // it ended by itself meanwhile
+		return 0;
+	return hv_error(err, "libvirt cannot destroy domain %s", name);
+}
+
+// The value of one attribute of our metadata element; it was written by domxml and holds no escapes that matter.
+static int attribute(const char *xml, const char *key, char *ret, size_t len)
+{
+	char pattern[32];
+	snprintf(pattern, sizeof(pattern), " %s=", key);
+	const char *p = strstr(xml, pattern);
+	if (!p)
+		return -1;
+	p += strlen(pattern);
+	char quote = *p++;
+	const char *end = quote == '"' || quote == '\'' ? strchr(p, quote) : NULL;
+	if (!end || (size_t)(end - p) >= len)
+		return -1;
+	memcpy(ret, p, (size_t)(end - p));
+	ret[end - p] = '\0';
+	return 0;
+}
+
+static int number(const char *xml, const char *key, uint32_t *ret)
+{
+	char text[16];
+	uint64_t value;
+	if (attribute(xml, key, text, sizeof(text)) < 0 || vc_parse_u64(key, text, 0, UINT32_MAX, &value, NULL) < 0)
+		return -1;
+	*ret = (uint32_t)value;
+	return 0;
+}
+
+static bool read_metadata(const char *xml, struct hv_domain *d)
+{
+	uint32_t uid = 0;
+	if (attribute(xml, "cluster", d->cluster, sizeof(d->cluster)) < 0 ||
+	    attribute(xml, "slurm", d->slurm, sizeof(d->slurm)) < 0 || number(xml, "job", &d->job) < 0 ||
+	    number(xml, "restart", &d->restart) < 0 || number(xml, "rank", &d->rank) < 0 || number(xml, "uid", &uid) < 0)
+		return false;
+	d->uid = uid;
+	return true;
+}
+
+static void describe(virDomainPtr dom, struct hv_domain *d)
+{
+	snprintf(d->name, sizeof(d->name), "%s", virDomainGetName(dom));
+	d->running = virDomainIsActive(dom) == 1;
+	vc_autofree char *xml = virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_ELEMENT, DOMXML_NS, 0);
+	d->ours = xml && read_metadata(xml, d);
+}
+
+int hv_list(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct vc_error *err)
+{
+	auto_conn virConnectPtr conn = get_conn(hv, err);
+	if (!conn)
+		return -1;
+	virDomainPtr *doms = NULL;
+	int n = virConnectListAllDomains(conn, &doms, 0);
+	if (n < 0)
+		return hv_error(err, "libvirt at %s cannot list its domains", hv->uri);
+	struct hv_domain *list = calloc((size_t)n + 1, sizeof(*list));
+	size_t found = 0;
+	for (int i = 0; i < n; i++) {
+		const char *name = virDomainGetName(doms[i]);
+		if (list && name && strncmp(name, HV_DOMAIN_PREFIX, strlen(HV_DOMAIN_PREFIX)) == 0)
+			describe(doms[i], &list[found++]);
+		virDomainFree(doms[i]);
+	}
+	free(doms);
+	if (!list)
+		return vc_error_errno(err, "list of domains");
+	*ret = list;
+	*ret_n = found;
+	return 0;
+}
+
+// --- probe ----------------------------------------------------------------------------------------------------
+
+// "6.1.0 #1 SMP ...|7002000|/boot/vmlinuz-...": a change of any of them asks for a new probe.
+static int probe_key(struct hv *hv, const struct hv_probe *p, char *key, size_t len, struct vc_error *err)
+{
+	auto_conn virConnectPtr conn = get_conn(hv, err);
+	unsigned long version = 0;
+	struct utsname u;
+	if (!conn)
+		return -1;
+	if (virConnectGetVersion(conn, &version) < 0)
+		return hv_error(err, "hypervisor's version at %s", hv->uri);
+	if (uname(&u) < 0)
+		return vc_error_errno(err, "uname");
+	snprintf(key, len, "%s %s|%lu|%s", u.release, u.version, version, p->kernel);
+	return 0;
+}
+
+static bool probe_recall(const char *path, const char *key, bool *ret_kvm)
+{
+	char line[1024];
+	vc_autofclose FILE *f = fopen(path, "re");
+	if (!f || !fgets(line, sizeof(line), f))
+		return false;
+	line[strcspn(line, "\n")] = '\0';
+	const char *answer = strchr(line, ' ');
+	if (!answer || strcmp(answer + 1, key) != 0)
+		return false;
+	*ret_kvm = strncmp(line, "kvm ", 4) == 0;
+	return *ret_kvm || strncmp(line, "tcg ", 4) == 0;
+}
+
+static int probe_remember(const char *path, const char *key, bool kvm, struct vc_error *err)
+{
+	vc_autofree char *tmp = NULL;
+	if (asprintf(&tmp, "%s.new", path) < 0)
+		return vc_error_errno(err, "%s", path);
+	FILE *f = fopen(tmp, "we");
+	if (!f)
+		return vc_error_errno(err, "%s", tmp);
+	fprintf(f, "%s %s\n", kvm ? "kvm" : "tcg", key);
+	if (fclose(f) == EOF || rename(tmp, path) < 0)
+		return vc_error_errno(err, "%s", path);
+	return 0;
+}
+
+static bool file_has(const char *path, const char *mark)
+{
+	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+	vc_autofree char *text = fd >= 0 ? malloc(HV_CONSOLE_MAX) : NULL;
+	ssize_t n = text ? pread(fd, text, HV_CONSOLE_MAX, 0) : -1;
+	return n > 0 && memmem(text, (size_t)n, mark, strlen(mark));
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+// Boots a bare kernel without root file system and looks for the message that says so.
+static bool probe_boot(struct hv *hv, const struct hv_probe *p, const char *log)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	struct domxml d = {
+		.type = DOMXML_KVM,
+		.name = HV_PROBE_DOMAIN,
+		.owner = {.cluster = "probe", .slurm = "probe"},
+		.vcpus = 1,
+		.mem_mib = HV_PROBE_MEM_MIB,
+		.kernel = p->kernel,
+		.cmdline = "console=ttyS0 panic=0",
+		.console_log = log,
+	};
+	vc_autofree char *xml = domxml_build(&d, &err);
+	bool found = false;
+	unlink(log);
+	if (!xml || hv_kill(hv, d.name, &err) < 0 || hv_start(hv, xml, &err) < 0) {
+		vc_log_info("KVM probe: %s", err.text);
+		return false;
+	}
+	for (uint64_t end = now_ms() + p->limit_ms; !found && now_ms() < end;) {
+		poll(NULL, 0, HV_PROBE_POLL_MS);
+		found = file_has(log, HV_PROBE_MARK);
+	}
+	if (hv_kill(hv, d.name, &err) < 0)
+		vc_log_warning("KVM probe: %s", err.text);
+	unlink(log);
+	return found;
+}
+
+int hv_probe(struct hv *hv, const struct hv_probe *p, bool *ret_kvm, struct vc_error *err)
+{
+	char key[1024];
+	vc_autofree char *path = NULL, *log = NULL;
+	if (asprintf(&path, "%s/hypervisor", p->state_dir) < 0 || asprintf(&log, "%s/probe.log", p->run_dir) < 0)
+		return vc_error_errno(err, "KVM probe");
+	if (probe_key(hv, p, key, sizeof(key), err) < 0)
+		return -1;
+	if (probe_recall(path, key, ret_kvm))
+		return 0;
+	bool kvm = access("/dev/kvm", R_OK | W_OK) == 0 && probe_boot(hv, p, log);
+	if (probe_remember(path, key, kvm, err) < 0)
+		return -1;
+	vc_log_notice("KVM probe: %s", kvm ? "a kernel boots, KVM is used"
+					   : "no kernel boots within the limit, members are emulated (TCG)");
+	*ret_kvm = kvm;
+	return 0;
+}

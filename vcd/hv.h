@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The hypervisor of this host, through libvirt; the only file that includes it.
+//
+// The functions are synchronous: call them in workers of the pool WORK_HV, whose deadline covers a libvirtd that hangs.
+// Domains are transient (virDomainCreateXML): libvirtd keeps them over its own restart in /run, a restarted vcd finds
+// them by their metadata, and after a power loss nothing of them is left to be cleaned up.
+// A connection that broke (libvirtd restarted) is opened again by the next call; hv_list() then tells what was missed.
+#ifndef VCD_HV_H
+#define VCD_HV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "libvc/error.h"
+#include "libvc/limits.h"
+
+#define HV_DOMAIN_PREFIX "vc-" // of the names of members' domains
+#define HV_PROBE_DOMAIN "vc-probe"
+
+struct hv;
+
+enum hv_mode { HV_AUTO, HV_KVM, HV_TCG }; // vcd.conf's `hypervisor`
+
+struct hv_domain {
+	char name[VC_NAME_MAX + 1];
+	bool running;
+	bool ours; // carries our metadata; the fields below are filled then
+	char cluster[33];
+	char slurm[VC_NAME_MAX + 1];
+	uint32_t job, restart, rank;
+	uid_t uid;
+};
+
+// What happened to a domain of ours; delivered on the loop thread.
+enum hv_event { HV_STARTED, HV_STOPPED, HV_CRASHED };
+typedef void (*hv_event_fn)(void *ctx, const char *domain, enum hv_event event, const char *reason);
+
+// Starts libvirt's event thread; no connection is made yet. fn may be NULL (no events, loop may be NULL).
+struct hv *hv_create(const char *uri, uv_loop_t *loop, hv_event_fn fn, void *ctx, struct vc_error *err);
+// Ends event delivery and closes the loop's handle; call before the loop's last turns.
+void hv_stop(struct hv *hv);
+void hv_destroy(struct hv *hv); // after the loop has run dry
+
+const char *hv_uri(const struct hv *hv);
+// test:///: domains are records, there are no guests, disks and networks.
+bool hv_is_fake(const struct hv *hv);
+// Whether libvirt can cap a domain's memory: this host has a memory cgroup controller.
+bool hv_has_memory_cgroup(void);
+
+int hv_start(struct hv *hv, const char *xml, struct vc_error *err);
+// Ends the domain at once; one that does not exist is no error.
+int hv_kill(struct hv *hv, const char *name, struct vc_error *err);
+// All domains whose name starts with HV_DOMAIN_PREFIX. Free *ret with free().
+int hv_list(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct vc_error *err);
+
+// Whether KVM truly boots a kernel here: a domain of type kvm must bring it to the end of its initialisation within
+// limit_ms. The answer is kept in state_dir under the host's kernel, QEMU's version and the guest kernel's path.
+struct hv_probe {
+	const char *kernel;
+	const char *state_dir; // of the remembered answer
+	const char *run_dir;   // of the probe's console log, readable by QEMU's user
+	uint64_t limit_ms;
+};
+int hv_probe(struct hv *hv, const struct hv_probe *probe, bool *ret_kvm, struct vc_error *err);
+
+#endif
