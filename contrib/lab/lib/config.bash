@@ -173,10 +173,16 @@ auth_tcp = "none"
 CONF
 }
 
+# only what differs from the defaults; vcd.conf(5)
 config_vcd() {
-    echo "# $1 of lab $LAB_ID"
-    echo 'controller = "ctl"'
-    echo "mirror = \"$LAB_MIRROR\""
-    echo "mirror-proxy = \"http://$(host_addr mirror):3142\""
+    cat <<CONF
+# $1 of lab $LAB_ID
+controller = {"ctl"}
+cluster-name = "$LAB"
+admin-groups = {"${LAB_ADMIN_GROUP%:*}"}
+qemu-user = "libvirt-qemu"
+mirror = "$LAB_MIRROR"
+mirror-proxy = "http://$(host_addr mirror):3142"
+CONF
     [ -z "${LAB_VCD_CONF:-}" ] || cat "$LAB_VCD_CONF"
 }

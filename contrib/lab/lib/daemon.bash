@@ -4,15 +4,15 @@
 
 LAB_READY_SECONDS=30
 
-# daemons of HOST, in the order they start
+# daemons of HOST, in the order they start: a compute host takes jobs only when
+# its vcd is there to serve them
 host_daemons() {
-    echo munged
-    if [ "$1" = ctl ]; then
-        echo slurmctld
-    else
-        echo virtlogd; echo libvirtd; echo slurmd
-    fi
-    [ "$LAB_VCD" = no ] || echo vcd
+    local vcd=vcd
+    [ "$LAB_VCD" != no ] || vcd=
+    case $1 in
+        ctl) printf '%s\n' munged slurmctld $vcd ;;
+        *) printf '%s\n' munged virtlogd libvirtd $vcd slurmd ;;
+    esac
 }
 
 require_daemon() {
