@@ -82,8 +82,7 @@ SlurmctldDebug=verbose
 SlurmdDebug=verbose
 MailProg=/bin/true
 MpiDefault=none
-ProctrackType=proctrack/cgroup
-TaskPlugin=task/cgroup,task/affinity
+$(config_slurm_cgroup)
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
@@ -105,6 +104,17 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMo
 CONF
     config_slurm_product
     [ -z "${LAB_SLURM_CONF:-}" ] || cat "$LAB_SLURM_CONF"
+}
+
+# Slurm's cgroup plugins where they work without systemd: version 1
+config_slurm_cgroup() {
+    if cgroup_mounts | grep -q freezer; then
+        echo "ProctrackType=proctrack/cgroup"
+        echo "TaskPlugin=task/cgroup,task/affinity"
+    else
+        echo "ProctrackType=proctrack/linuxproc"
+        echo "TaskPlugin=task/affinity"
+    fi
 }
 
 # the lines that a site adds for slurm-vcluster, for what the stage really has
