@@ -30,7 +30,7 @@ struct vc_client_opts {
 	bool peer;		  // TCP: role peer (needs vcd's own uid); a client otherwise
 };
 
-// To the vcd of this host, or another one over TCP (sealed; for vcd's uid only). opts may be NULL.
+// To the vcd of this host, or another one over TCP (sealed). opts may be NULL.
 // No vcd there is errno's code (ENOENT, ECONNREFUSED) with a text that says what to do.
 struct vc_client *vc_client_connect(const struct vc_client_opts *opts, struct vc_error *err);
 struct vc_client *vc_client_connect_tcp(const char *host, int port, const struct vc_client_opts *opts, struct vc_error *err);

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Blocking client: see client.h. Owns one socket and its session; every wait is a poll() with the time that is left.
+#include "libvc/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/cred.h"
+#include "libvc/json.h"
+#include "libvc/message.h"
+#include "libvc/session.h"
+
+#define READ_CHUNK (64u << 10) // bytes per read: a pipe's and a socket's usual worth
+
+struct vc_client {
+	int fd;
+	struct vc_session *session;
+	char *munge_socket; // NULL: default
+	bool sealed;
+	uint64_t open_id;  // id of the last request
+	bool answered;	   // `answer` holds its reply, not yet asked for
+	struct vc_message answer;
+	char trace[VC_TRACE_LEN + 1];
+};
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static uint64_t deadline_in(uint64_t timeout_ms)
+{
+	uint64_t now = now_ms();
+	return timeout_ms > UINT64_MAX - now ? UINT64_MAX : now + timeout_ms;
+}
+
+void vc_client_destroy(struct vc_client *c)
+{
+	if (!c)
+		return;
+	int saved = errno;
+	if (c->fd >= 0)
+		close(c->fd);
+	vc_session_destroy(c->session);
+	vc_message_clear(&c->answer);
+	free(c->munge_socket);
+	free(c);
+	errno = saved;
+}
+
+// --- moving bytes ---
+
+// Waits for events until the deadline; the ones that came are in *ret.
+static int wait_fd(struct vc_client *c, short events, uint64_t deadline, short *ret, struct vc_error *err)
+{
+	struct pollfd p = {.fd = c->fd, .events = events};
+	for (;;) {
+		uint64_t now = now_ms();
+		if (now >= deadline)
+			return vc_error_set(err, VC_ETIMEDOUT, "vcd did not answer in time");
+		uint64_t left = deadline - now;
+		int rc = poll(&p, 1, left > INT32_MAX ? INT32_MAX : (int)left);
+		if (rc > 0) {
+			*ret = p.revents;
+			return 0;
+		}
+		if (rc < 0 && errno != EINTR)
+			return vc_error_errno(err, "waiting for vcd");
+	}
+}
+
+static int read_some(struct vc_client *c, struct vc_error *err)
+{
+	uint8_t chunk[READ_CHUNK];
+	ssize_t n = recv(c->fd, chunk, sizeof(chunk), 0);
+	if (n > 0)
+		return vc_session_input(c->session, chunk, (size_t)n, err);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n == 0)
+		return vc_error_set(err, VC_ECANCELED, "vcd closed the connection: it was stopped or restarted");
+	return vc_error_errno(err, "reading from vcd");
+}
+
+static int write_some(struct vc_client *c, struct vc_error *err)
+{
+	struct vc_buf *out = vc_session_output(c->session);
+	ssize_t n = send(c->fd, vc_buf_head(out), out->len, MSG_NOSIGNAL);
+	if (n >= 0)
+		vc_buf_consume(out, (size_t)n);
+	else if (errno == EPIPE || errno == ECONNRESET)
+		vc_buf_clear(out); // what vcd said before it closed is still to be read
+	else if (errno != EAGAIN && errno != EINTR)
+		return vc_error_errno(err, "writing to vcd");
+	return 0;
+}
+
+// Sends all queued output; reads what comes meanwhile, so that two full pipes cannot block each other.
+static int flush(struct vc_client *c, uint64_t deadline, struct vc_error *err)
+{
+	while (vc_session_output(c->session)->len) {
+		short got = 0;
+		if (write_some(c, err) < 0)
+			return -1;
+		if (!vc_session_output(c->session)->len)
+			break;
+		if (wait_fd(c, POLLIN | POLLOUT, deadline, &got, err) < 0)
+			return -1;
+		if ((got & ~POLLOUT) && read_some(c, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static void encode_cred(struct vc_client *c)
+{
+	vc_autofree char *cred = NULL;
+	struct vc_error err = VC_ERROR_INIT;
+	const char *payload = vc_session_payload(c->session);
+	if (vc_cred_encode(c->munge_socket, vc_session_reader(c->session), payload, strlen(payload), &cred, &err) < 0)
+		vc_session_fail(c->session, &err);
+	else
+		vc_session_encoded(c->session, cred);
+}
+
+static void decode_cred(struct vc_client *c)
+{
+	struct vc_cred cred = {0};
+	struct vc_error err = VC_ERROR_INIT;
+	if (vc_cred_decode(c->munge_socket, vc_session_cred(c->session), &cred, &err) < 0)
+		vc_session_fail(c->session, &err);
+	else
+		vc_session_decoded(c->session, cred.uid, cred.payload, cred.len);
+	free(cred.payload);
+}
+
+// Goes on until READY or FRAME: 1. Without `block` 0 when that needs bytes which are not here yet.
+static int pump(struct vc_client *c, bool block, uint64_t deadline, struct vc_frame *ret_frame, struct vc_error *err)
+{
+	for (;;) {
+		short got = 0;
+		switch (vc_session_next(c->session, ret_frame, err)) {
+		case VC_SESSION_DECODE:
+			decode_cred(c);
+			break;
+		case VC_SESSION_ENCODE:
+			encode_cred(c);
+			break;
+		case VC_SESSION_READY:
+		case VC_SESSION_FRAME:
+			return 1;
+		case VC_SESSION_CLOSED:
+			flush(c, now_ms() + 100, NULL); // the reason, if the other side still reads
+			return -1;
+		case VC_SESSION_WAIT:
+			return vc_error_set(err, VC_EFAILED, "the handshake is stuck");
+		case VC_SESSION_NEED_INPUT:
+			if (flush(c, deadline, err) < 0)
+				return -1;
+			if (!block)
+				return 0;
+			if (wait_fd(c, POLLIN, deadline, &got, err) < 0 || read_some(c, err) < 0)
+				return -1;
+		}
+	}
+}
+
+// --- connecting ---
+
+static int set_timeouts(int fd, uint64_t timeout_ms, struct vc_error *err)
+{
+	struct timeval tv = {.tv_sec = (time_t)(timeout_ms / 1000), .tv_usec = (suseconds_t)(timeout_ms % 1000 * 1000)};
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)) < 0) // bounds connect() too
+		return vc_error_errno(err, "socket to vcd");
+	return 0;
+}
+
+static struct vc_client *client_create(int *fd, bool sealed, const struct vc_session_opts *session_opts,
+				       const struct vc_client_opts *opts, uint64_t deadline, struct vc_error *err)
+{
+	vc_autoclient struct vc_client *c = calloc(1, sizeof(*c));
+	if (!c) {
+		vc_error_errno(err, "connection to vcd");
+		return NULL;
+	}
+	c->fd = vc_steal_fd(fd);
+	c->sealed = sealed;
+	vc_trace_make(c->trace);
+	if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0) {
+		vc_error_errno(err, "connection to vcd");
+		return NULL;
+	}
+	if (opts->munge_socket && !(c->munge_socket = strdup(opts->munge_socket))) {
+		vc_error_errno(err, "connection to vcd");
+		return NULL;
+	}
+	c->session = vc_session_client(session_opts, err);
+	if (!c->session)
+		return NULL;
+	struct vc_frame frame;
+	if (pump(c, true, deadline, &frame, err) < 0 || flush(c, deadline, err) < 0) {
+		vc_error_wrap(err, "connecting to vcd");
+		return NULL;
+	}
+	return vc_steal(&c);
+}
+
+static const struct vc_client_opts no_opts;
+
+static struct vc_session_opts session_opts(const struct vc_client_opts *opts, char *own_host, size_t len)
+{
+	if (gethostname(own_host, len) < 0)
+		snprintf(own_host, len, "localhost");
+	own_host[len - 1] = '\0';
+	return (struct vc_session_opts){.host = opts->host ? opts->host : own_host};
+}
+
+static uint64_t connect_timeout(const struct vc_client_opts *opts)
+{
+	return opts->timeout_ms ? opts->timeout_ms : VC_CLIENT_CONNECT_MS;
+}
+
+static int connect_unix(const char *path, uint64_t timeout_ms, struct vc_error *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return vc_error_set(err, VC_EUSER, "%s: too long for a socket's path", path);
+	memcpy(addr.sun_path, path, strlen(path) + 1);
+	vc_autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return vc_error_errno(err, "socket to vcd");
+	if (set_timeouts(fd, timeout_ms, err) < 0)
+		return -1;
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+		vc_error_errno(err, "no vcd at %s", path);
+		if (err)
+			snprintf(err->text + strlen(err->text), sizeof(err->text) - strlen(err->text),
+				 ": check that vcd runs on this host");
+		return -1;
+	}
+	return vc_steal_fd(&fd);
+}
+
+struct vc_client *vc_client_connect(const struct vc_client_opts *opts, struct vc_error *err)
+{
+	char own_host[VC_HOSTNAME_MAX + 1];
+	opts = opts ? opts : &no_opts;
+	uint64_t timeout = connect_timeout(opts), deadline = deadline_in(timeout);
+	vc_autoclose int fd = connect_unix(opts->path ? opts->path : VC_SOCKET_PATH, timeout, err);
+	if (fd < 0)
+		return NULL;
+	struct ucred server = {0};
+	socklen_t len = sizeof(server);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &server, &len) < 0) {
+		vc_error_errno(err, "asking who vcd is");
+		return NULL;
+	}
+	struct vc_session_opts so = session_opts(opts, own_host, sizeof(own_host));
+	so.server_uid = server.uid;
+	return client_create(&fd, false, &so, opts, deadline, err);
+}
+
+static int connect_one(const struct addrinfo *ai, uint64_t timeout_ms, struct vc_error *err)
+{
+	int one = 1;
+	vc_autoclose int fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC, ai->ai_protocol);
+	if (fd < 0)
+		return vc_error_errno(err, "socket");
+	if (set_timeouts(fd, timeout_ms, err) < 0)
+		return -1;
+	if (connect(fd, ai->ai_addr, ai->ai_addrlen) < 0)
+		return vc_error_errno(err, "connecting");
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); // small requests must not wait; failure only delays
+	return vc_steal_fd(&fd);
+}
+
+static int connect_tcp(const char *host, int port, uint64_t deadline, struct vc_error *err)
+{
+	char service[16];
+	snprintf(service, sizeof(service), "%d", port);
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
+	int rc = getaddrinfo(host, service, &hints, &list);
+	if (rc != 0)
+		return vc_error_set(err, VC_EHOST, "host %s: %s", host, gai_strerror(rc));
+	int fd = vc_error_set(err, VC_ETIMEDOUT, "no time left");
+	for (struct addrinfo *ai = list; ai && fd < 0 && now_ms() < deadline; ai = ai->ai_next)
+		fd = connect_one(ai, deadline - now_ms(), err);
+	freeaddrinfo(list);
+	if (fd < 0)
+		vc_error_wrap(err, "vcd of host %s port %d", host, port);
+	return fd;
+}
+
+struct vc_client *vc_client_connect_tcp(const char *host, int port, const struct vc_client_opts *opts, struct vc_error *err)
+{
+	char own_host[VC_HOSTNAME_MAX + 1];
+	opts = opts ? opts : &no_opts;
+	uint64_t deadline = deadline_in(connect_timeout(opts));
+	vc_autoclose int fd = connect_tcp(host, port, deadline, err);
+	if (fd < 0)
+		return NULL;
+	struct vc_session_opts so = session_opts(opts, own_host, sizeof(own_host));
+	so.sealed = true;
+	so.peer = opts->peer;
+	so.server_uid = opts->server_uid;
+	return client_create(&fd, true, &so, opts, deadline, err);
+}
+
+const char *vc_client_server_host(const struct vc_client *c)
+{
+	return vc_session_host(c->session);
+}
+
+int vc_client_fd(const struct vc_client *c)
+{
+	return c->fd;
+}
+
+const char *vc_client_trace(const struct vc_client *c)
+{
+	return c->trace;
+}
+
+void vc_client_set_trace(struct vc_client *c, const char *trace)
+{
+	if (vc_hex_valid(trace, VC_TRACE_LEN))
+		memcpy(c->trace, trace, sizeof(c->trace));
+}
+
+// --- calls ---
+
+static int send_message(struct vc_client *c, struct json_object *msg, uint64_t deadline, struct vc_error *err)
+{
+	size_t len = 0;
+	const char *text = msg ? vc_json_text(msg, &len) : NULL;
+	if (!text)
+		return vc_error_set(err, ENOMEM, "request to vcd: out of memory");
+	if (vc_session_send(c->session, VC_FRAME_RPC, text, len, err) < 0)
+		return -1;
+	return flush(c, deadline, err);
+}
+
+int vc_client_start(struct vc_client *c, const char *method, struct json_object *params, uint64_t timeout_ms,
+		    struct vc_error *err)
+{
+	vc_message_clear(&c->answer);
+	c->answered = false;
+	c->open_id++;
+	vc_autojson struct json_object *msg = vc_message_request(c->open_id, method, params, c->trace, NULL);
+	if (send_message(c, msg, deadline_in(timeout_ms), err) < 0)
+		return vc_error_wrap(err, "%s", method);
+	return 0;
+}
+
+// Takes one RPC frame: the answer is kept, a notification told. 1: the caller wants to give up.
+static int take_message(struct vc_client *c, const struct vc_frame *frame, vc_client_notify_fn notify, void *ctx,
+			struct vc_error *err)
+{
+	struct vc_message m;
+	if (vc_message_parse(frame->body, frame->len, &m, err) < 0)
+		return -1;
+	int rc = 0;
+	if ((m.kind == VC_MESSAGE_RESULT || m.kind == VC_MESSAGE_ERROR) && m.id == c->open_id && !c->answered) {
+		c->answer = m;
+		c->answered = true;
+		return 0;
+	}
+	if (m.kind == VC_MESSAGE_NOTIFICATION && notify)
+		rc = notify(ctx, m.method, m.params) != 0;
+	vc_message_clear(&m);
+	return rc;
+}
+
+static int give_answer(struct vc_client *c, struct json_object **ret_result, struct vc_error *err)
+{
+	struct vc_message m = c->answer;
+	c->answer = (struct vc_message){0};
+	c->answered = false;
+	int rc = 0;
+	if (m.kind == VC_MESSAGE_ERROR)
+		rc = vc_error_set(err, m.error.code, "%s", m.error.text);
+	else if (ret_result)
+		*ret_result = json_object_get(m.result);
+	vc_message_clear(&m);
+	return rc;
+}
+
+int vc_client_finish(struct vc_client *c, uint64_t timeout_ms, vc_client_notify_fn notify, void *ctx,
+		     struct json_object **ret_result, struct vc_error *err)
+{
+	while (!c->answered) {
+		struct vc_frame frame;
+		if (pump(c, true, deadline_in(timeout_ms), &frame, err) < 0)
+			return -1;
+		if (frame.type != VC_FRAME_RPC)
+			return vc_error_set(err, VC_EPROTO, "vcd sent data that nobody asked for");
+		int rc = take_message(c, &frame, notify, ctx, err);
+		if (rc > 0)
+			return vc_error_set(err, VC_ECANCELED, "given up by the caller");
+		if (rc < 0)
+			return -1;
+	}
+	return give_answer(c, ret_result, err);
+}
+
+int vc_client_call(struct vc_client *c, const char *method, struct json_object *params, uint64_t timeout_ms,
+		   vc_client_notify_fn notify, void *ctx, struct json_object **ret_result, struct vc_error *err)
+{
+	if (vc_client_start(c, method, params, timeout_ms, err) < 0)
+		return -1;
+	return vc_client_finish(c, timeout_ms, notify, ctx, ret_result, err);
+}
+
+// --- DATA ---
+
+int vc_client_send_data(struct vc_client *c, const void *data, size_t len, uint64_t timeout_ms, struct vc_error *err)
+{
+	struct vc_frame frame;
+	uint64_t deadline = deadline_in(timeout_ms);
+	if (vc_session_send(c->session, VC_FRAME_DATA, data, len, err) < 0 || flush(c, deadline, err) < 0)
+		return -1;
+	int rc;
+	while ((rc = pump(c, false, deadline, &frame, err)) > 0) {
+		if (frame.type == VC_FRAME_RPC && take_message(c, &frame, NULL, NULL, err) < 0)
+			return -1;
+	}
+	if (rc == 0 && c->answered && len > 0)
+		return vc_error_set(err, VC_ECANCELED, "vcd answered early");
+	return rc;
+}
+
+int vc_client_recv_data(struct vc_client *c, struct vc_buf *body, uint64_t timeout_ms, struct vc_error *err)
+{
+	struct vc_frame frame;
+	uint64_t deadline = deadline_in(timeout_ms);
+	for (;;) {
+		if (pump(c, true, deadline, &frame, err) < 0)
+			return -1;
+		if (frame.type == VC_FRAME_DATA)
+			break;
+		if (take_message(c, &frame, NULL, NULL, err) < 0)
+			return -1;
+		if (c->answered)
+			return give_answer(c, NULL, err) < 0 ? -1
+							     : vc_error_set(err, VC_EPROTO, "vcd ended the data early");
+	}
+	vc_buf_consume(body, body->len);
+	if (vc_buf_append(body, frame.body, frame.len) < 0)
+		return vc_error_errno(err, "data of %zu bytes from vcd", frame.len);
+	return 0;
+}
+
+int vc_client_take_fd(struct vc_client *c, int *ret_fd, struct vc_buf *pending, struct vc_error *err)
+{
+	if (c->sealed)
+		return vc_error_set(err, VC_EPROTO, "only a local connection can be taken over");
+	struct vc_buf *in = vc_session_pending(c->session);
+	if (vc_buf_append(pending, vc_buf_head(in), in->len) < 0)
+		return vc_error_errno(err, "taking over the connection");
+	*ret_fd = vc_steal_fd(&c->fd);
+	vc_client_destroy(c);
+	return 0;
+}
