@@ -150,20 +150,44 @@ static void load_words(void *to, const void *from, size_t bytes)
 		out[i] = __atomic_load_n(&in[i], __ATOMIC_RELAXED);
 }
 
+// A string, word by word up to the word that holds its end: most of a record is room for long names.
+static void load_string(char *to, const char *from, size_t size)
+{
+	const uint64_t ones = 0x0101010101010101ull, tops = 0x8080808080808080ull;
+	for (size_t i = 0; i < size; i += sizeof(uint64_t)) {
+		uint64_t word = __atomic_load_n((const uint64_t *)(const void *)(from + i), __ATOMIC_RELAXED);
+		memcpy(to + i, &word, sizeof(word));
+		if ((word - ones) & ~word & tops) // one of its bytes is zero
+			return;
+	}
+	to[size - 1] = '\0';
+}
+
+#define STRING_OFFSET_OK(type, field) \
+	_Static_assert(offsetof(type, field) % 8 == 0 && sizeof(((type *)0)->field) % 8 == 0, #field " is read by words")
+STRING_OFFSET_OK(struct vcluster_info, cluster);
+STRING_OFFSET_OK(struct vcluster_info, digest);
+STRING_OFFSET_OK(struct vcluster_member, name);
+STRING_OFFSET_OK(struct vcluster_member, addr);
+STRING_OFFSET_OK(struct vcluster_member, site);
+STRING_OFFSET_OK(struct vcluster_member, host);
+
 static void load_info(const struct attempt *a, struct vcluster_info *ret)
 {
-	load_words(ret, &a->buffer->info, sizeof(*ret));
-	ret->cluster[sizeof(ret->cluster) - 1] = '\0';
-	ret->digest[sizeof(ret->digest) - 1] = '\0';
+	const struct vcluster_info *info = &a->buffer->info;
+	load_words(ret, info, offsetof(struct vcluster_info, cluster));
+	load_string(ret->cluster, info->cluster, sizeof(ret->cluster));
+	load_string(ret->digest, info->digest, sizeof(ret->digest));
 }
 
 static void load_member(const struct attempt *a, uint32_t index, struct vcluster_member *ret)
 {
-	load_words(ret, &records(a)[index], sizeof(*ret));
-	ret->name[sizeof(ret->name) - 1] = '\0';
-	ret->addr[sizeof(ret->addr) - 1] = '\0';
-	ret->site[sizeof(ret->site) - 1] = '\0';
-	ret->host[sizeof(ret->host) - 1] = '\0';
+	const struct vcluster_member *m = &records(a)[index];
+	load_words(ret, m, offsetof(struct vcluster_member, name));
+	load_string(ret->name, m->name, sizeof(ret->name));
+	load_string(ret->addr, m->addr, sizeof(ret->addr));
+	load_string(ret->site, m->site, sizeof(ret->site));
+	load_string(ret->host, m->host, sizeof(ret->host));
 }
 
 // Entries of the view, never more than the mapping holds, whatever is read while overtaken.
@@ -249,18 +273,15 @@ int vcluster_member_by_rank(const struct vcluster *v, uint32_t rank, struct vclu
 	READ_WHOLE (v, &a) {
 		uint32_t n = load_count(v, &a);
 		uint32_t i = lower_bound(&a, n, rank);
-		struct vcluster_member m = {.rank = rank};
 		bool found = i < n && load_rank(&a, i) == rank;
 		if (found)
-			load_member(&a, i, &m);
+			load_member(&a, i, ret);
 		if (!attempt_end(&a))
 			continue;
-		if (!found) {
-			errno = ENOENT;
-			return -1;
-		}
-		*ret = m;
-		return 0;
+		if (found)
+			return 0;
+		errno = ENOENT;
+		return -1;
 	}
 	return overtaken();
 }
@@ -269,11 +290,10 @@ int vcluster_next(const struct vcluster *v, uint64_t epoch, uint32_t *cursor, st
 {
 	struct attempt a;
 	READ_WHOLE (v, &a) {
-		struct vcluster_member m;
 		uint64_t now = load_epoch(&a);
 		bool more = *cursor < load_count(v, &a);
 		if (more)
-			load_member(&a, *cursor, &m);
+			load_member(&a, *cursor, ret);
 		if (!attempt_end(&a))
 			continue;
 		if (now != epoch) {
@@ -282,7 +302,6 @@ int vcluster_next(const struct vcluster *v, uint64_t epoch, uint32_t *cursor, st
 		}
 		if (!more)
 			return 0;
-		*ret = m;
 		++*cursor;
 		return 1;
 	}

@@ -11,6 +11,7 @@
  *   ENOENT    no such file, rank or member
  *   ESTALE    vcluster_next(): the epoch asked for is no longer the current one
  *   ETIMEDOUT vcluster_wait(): no newer epoch within the limit
+ * What a failed call was to copy out is undefined.
  *
  * Threads: one struct vcluster may be used by any number of threads at once; only vcluster_close() needs that no other
  * call is under way. Signals: all functions but vcluster_open(), vcluster_close() and vcluster_fd() are
