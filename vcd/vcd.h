@@ -14,6 +14,8 @@
 #include "vcd/conf.h"
 
 struct check;
+struct clusters;
+struct images;
 struct peers;
 struct rpc;
 struct server;
@@ -30,6 +32,8 @@ struct vcd {
 	struct rpc *rpc;
 	struct peers *peers;
 	struct check *check;
+	struct images *images;
+	struct clusters *clusters; // methods everywhere, clusters on the controller
 	struct server *server;
 	uv_signal_t signals[4];
 	int n_signals;

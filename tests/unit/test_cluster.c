@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The controller's state machine with fake hosts, fake slurmctld and fake requests (labelled fakes, in this file only).
+#include "tests/unit/test.h"
+
+#include <stdio.h>
+
+#include <sodium.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/json.h"
+#include "vcd/cluster.h"
+#include "vcd/conf.h"
+#include "vcd/images.h"
+#include "vcd/peer.h"
+#include "vcd/rpc.h"
+#include "vcd/slurmctl.h"
+#include "vcd/state.h"
+#include "vcd/vcd.h"
+#include "vcd/work.h"
+
+// --- fakes -----------------------------------------------------------------------------------------------------------
+
+struct rpc_request {
+	struct json_object *params;
+	struct rpc_caller caller;
+	struct json_object *result;
+	struct vc_error err;
+	int replies;
+	void (*cancel)(struct rpc_request *req, void *ctx);
+	void *cancel_ctx;
+};
+
+struct peer_call {
+	struct peer_args args;
+	char host[64], method[64];
+	char *params;
+	bool used, canceled;
+};
+
+struct work_job {
+	struct work_args args;
+	bool used, canceled;
+};
+
+static struct world {
+	struct vcd vcd;
+	struct conf conf;
+	struct clusters *clusters;
+	const struct rpc_method *methods;
+	size_t n_methods;
+	void *methods_ctx;
+	struct peer_call calls[64];
+	size_t n_calls;
+	struct work_job jobs[16];
+	size_t n_jobs;
+	enum slurmctl_state job_state;
+	uint32_t job_restart;
+	bool job_het, job_unknown;
+	char phases[512]; // every phase that was saved, in order
+	int64_t last_restart;
+} w;
+
+int rpc_register(struct rpc *rpc, const struct rpc_method *methods, size_t n, void *ctx, struct vc_error *err)
+{
+	(void)rpc;
+	(void)err;
+	w.methods = methods;
+	w.n_methods = n;
+	w.methods_ctx = ctx;
+	return 0;
+}
+struct json_object *rpc_params(const struct rpc_request *req)
+{
+	return req->params;
+}
+const struct rpc_caller *rpc_caller(const struct rpc_request *req)
+{
+	return &req->caller;
+}
+bool rpc_caller_may(const struct rpc_request *req, uid_t owner)
+{
+	return req->caller.uid == 0 || req->caller.uid == owner;
+}
+int rpc_require_owner(const struct rpc_request *req, uid_t owner, const char *job, struct vc_error *err)
+{
+	return rpc_caller_may(req, owner) ? 0 : vc_error_set(err, VC_EDENIED, "job %s is not yours", job);
+}
+void rpc_set_job(struct rpc_request *req, const char *job)
+{
+	(void)req;
+	(void)job;
+}
+void rpc_reply(struct rpc_request *req, struct json_object *result)
+{
+	req->replies++;
+	req->result = result;
+}
+void rpc_reply_error(struct rpc_request *req, const struct vc_error *err)
+{
+	req->replies++;
+	req->err = *err;
+}
+void rpc_notify(struct rpc_request *req, const char *method, struct json_object *params)
+{
+	(void)req;
+	(void)method;
+	json_object_put(params);
+}
+void rpc_on_cancel(struct rpc_request *req, void (*cb)(struct rpc_request *req, void *ctx), void *ctx)
+{
+	req->cancel = cb;
+	req->cancel_ctx = ctx;
+}
+
+struct peer_call *peer_call(struct peers *peers, const struct peer_args *args, struct vc_error *err)
+{
+	(void)peers;
+	(void)err;
+	struct peer_call *call = &w.calls[w.n_calls++];
+	assert_true(w.n_calls < VC_ARRAY_LEN(w.calls));
+	call->args = *args;
+	call->used = true;
+	snprintf(call->host, sizeof(call->host), "%s", args->host);
+	snprintf(call->method, sizeof(call->method), "%s", args->method);
+	call->params = strdup(vc_json_text(args->params, NULL));
+	return call;
+}
+void peer_cancel(struct peer_call *call)
+{
+	call->canceled = true;
+}
+
+int work_submit(struct work *work, const struct work_args *args, struct work_job **ret_job, struct vc_error *err)
+{
+	(void)work;
+	(void)err;
+	struct work_job *job = &w.jobs[w.n_jobs++];
+	assert_true(w.n_jobs < VC_ARRAY_LEN(w.jobs));
+	*job = (struct work_job){.args = *args, .used = true};
+	if (ret_job)
+		*ret_job = job;
+	return 0;
+}
+void work_cancel(struct work_job *job)
+{
+	job->canceled = true;
+}
+
+struct slurmctl *slurmctl_create(struct vc_error *err)
+{
+	(void)err;
+	return (struct slurmctl *)calloc(1, 1);
+}
+void slurmctl_destroy(struct slurmctl *ctl)
+{
+	free(ctl);
+}
+const char *slurmctl_state_name(enum slurmctl_state state)
+{
+	(void)state;
+	return "in some state";
+}
+void slurmctl_job_destroy(struct slurmctl_job *job)
+{
+	for (size_t i = 0; job && i < job->n_hosts; i++) {
+		free(job->hosts[i].name);
+		free(job->hosts[i].addr);
+	}
+	if (job)
+		free(job->hosts);
+	free(job);
+}
+int slurmctl_load_job(struct slurmctl *ctl, uint32_t job_id, struct slurmctl_job **ret, struct vc_error *err)
+{
+	(void)ctl;
+	if (w.job_unknown)
+		return vc_error_set(err, VC_ENOTFOUND, "no such job");
+	struct slurmctl_job *job = calloc(1, sizeof(*job));
+	strcpy(job->cluster, "lab");
+	job->job = job_id;
+	job->restart = w.job_restart;
+	job->state = w.job_state;
+	job->het = w.job_het;
+	job->uid = 2001;
+	job->hosts = calloc(2, sizeof(*job->hosts));
+	for (job->n_hosts = 0; job->n_hosts < 2; job->n_hosts++)
+		job->hosts[job->n_hosts] = (struct plan_host){.name = strdup(job->n_hosts ? "n2" : "n1"),
+							      .addr = strdup("10.77.0.1"), .cpus = 2, .mem_mib = 1000};
+	*ret = job;
+	return 0;
+}
+int slurmctl_owner(uid_t uid, gid_t gid, struct plan_owner *ret, struct vc_error *err)
+{
+	(void)err;
+	*ret = (struct plan_owner){.uid = uid, .gid = gid, .user = strdup("alice"), .home = strdup("/home/alice")};
+	ret->groups = calloc(1, sizeof(*ret->groups));
+	return 0;
+}
+int images_resolve(struct images *im, const char *name, uid_t uid, char ret_digest[PLAN_HEX64_LEN + 1], bool *ret_trusted,
+		   struct vc_error *err)
+{
+	(void)im;
+	(void)uid;
+	if (strcmp(name, "nosuch") == 0)
+		return vc_error_set(err, VC_EUSER, "there is no image '%s'", name);
+	memset(ret_digest, 'd', PLAN_HEX64_LEN);
+	ret_digest[PLAN_HEX64_LEN] = '\0';
+	*ret_trusted = false;
+	return 0;
+}
+
+int state_cluster_put(struct state *s, const struct state_cluster *c, struct vc_error *err)
+{
+	(void)s;
+	(void)err;
+	size_t n = strlen(w.phases);
+	snprintf(w.phases + n, sizeof(w.phases) - n, "%s ", c->phase);
+	return 0;
+}
+int state_event_add(struct state *s, const struct state_event *e, struct vc_error *err)
+{
+	(void)s;
+	(void)e;
+	(void)err;
+	return 0;
+}
+int state_vni_free(struct state *s, uint32_t min, uint32_t max, uint32_t *ret, struct vc_error *err)
+{
+	(void)s;
+	(void)max;
+	(void)err;
+	*ret = min;
+	return 0;
+}
+int state_cluster_last_restart(struct state *s, const char *slurm, uint32_t job, int64_t *ret, struct vc_error *err)
+{
+	(void)s;
+	(void)slurm;
+	(void)job;
+	(void)err;
+	*ret = w.last_restart;
+	return 0;
+}
+int state_cluster_list(struct state *s, bool live, unsigned limit, state_cluster_fn fn, void *ctx, struct vc_error *err)
+{
+	(void)s;
+	(void)live;
+	(void)limit;
+	(void)fn;
+	(void)ctx;
+	(void)err;
+	return 0;
+}
+
+// --- driving -----------------------------------------------------------------------------------------------------------
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(&w, 0, sizeof(w));
+	w.last_restart = -1;
+	w.job_state = SLURMCTL_CONFIGURING;
+	w.conf = (struct conf){.network = "10.42.0.0", .network_prefix = 16, .vni_min = 4096, .vni_max = 5000,
+			       .ensure_timeout_ms = 100000, .release_timeout_ms = 10000};
+	w.vcd.conf = &w.conf;
+	w.vcd.controller = true;
+	uv_loop_init(&w.vcd.loop);
+	w.clusters = clusters_create(&w.vcd, NULL);
+	return w.clusters ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	clusters_stop(w.clusters);
+	uv_run(&w.vcd.loop, UV_RUN_DEFAULT);
+	clusters_destroy(w.clusters);
+	for (size_t i = 0; i < w.n_calls; i++)
+		free(w.calls[i].params);
+	for (size_t i = 0; i < w.n_jobs; i++) {
+		if (w.jobs[i].used)
+			w.jobs[i].args.release(w.jobs[i].args.ctx);
+	}
+	return uv_loop_close(&w.vcd.loop);
+}
+
+static int call_method(const char *name, struct rpc_request *req, const char *params)
+{
+	req->params = vc_json_parse(params, strlen(params), NULL);
+	assert_non_null(req->params);
+	for (size_t i = 0; i < w.n_methods; i++) {
+		if (strcmp(w.methods[i].name, name) == 0)
+			return w.methods[i].handler(req, w.methods_ctx, &req->err);
+	}
+	fail_msg("no method %s", name);
+	return -1;
+}
+
+static void clear_request(struct rpc_request *req)
+{
+	json_object_put(req->params);
+	json_object_put(req->result);
+}
+#define autorequest __attribute__((cleanup(clear_request))) struct rpc_request
+
+// Lets the worker do its newest job.
+static void run_work(void)
+{
+	struct work_job *job = &w.jobs[w.n_jobs - 1];
+	struct vc_error err = VC_ERROR_INIT;
+	assert_true(job->used && !job->canceled);
+	int rc = job->args.run(job->args.ctx, &err);
+	job->used = false;
+	job->args.done(job->args.ctx, rc < 0 ? &err : NULL);
+	job->args.release(job->args.ctx);
+}
+
+// Answers every open call of a method; with a message all fail, or only the host named.
+static size_t answer_calls(const char *method, const char *fail_host, const char *message)
+{
+	size_t answered = 0;
+	struct vc_error err = VC_ERROR_INIT;
+	vc_error_set(&err, VC_EUSER, "%s", message ? message : "");
+	for (size_t i = 0; i < w.n_calls; i++) {
+		struct peer_call *call = &w.calls[i];
+		if (!call->used || call->canceled || strcmp(call->method, method) != 0)
+			continue;
+		call->used = false;
+		answered++;
+		call->args.done(call->args.ctx, NULL, fail_host && strcmp(fail_host, call->host) == 0 ? &err : NULL);
+	}
+	return answered;
+}
+
+#define ENSURE "{\"slurm\":\"lab\",\"job\":7,\"restart\":0,\"spec\":\"" SPEC "\"}"
+#define SPEC "{\\\"v\\\":1,\\\"image\\\":\\\"mpich\\\",\\\"vms\\\":2}"
+
+static const char *result_str(const struct rpc_request *req, const char *key)
+{
+	const char *s = "";
+	assert_int_equal(req->replies, 1);
+	if (req->result)
+		vc_json_str_opt(req->result, key, 4096, &s, NULL);
+	return s;
+}
+
+static void start_to_ready(struct rpc_request *req)
+{
+	assert_int_equal(call_method("job.ensure", req, ENSURE), 0);
+	run_work();
+	assert_int_equal(answer_calls("host.prepare", NULL, NULL), 2);
+	assert_int_equal(answer_calls("host.boot", NULL, NULL), 2);
+	assert_int_equal(req->replies, 0);
+	assert_int_equal(answer_calls("host.view", NULL, NULL), 2);
+}
+
+// --- tests -------------------------------------------------------------------------------------------------------------
+
+static void test_ready_and_release(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, again = {0}, release = {0}, twice = {0};
+	start_to_ready(&ensure);
+	assert_string_equal(result_str(&ensure, "state"), "ready");
+	assert_string_equal(w.phases, "waiting loading preparing booting forming forming ready ");
+	assert_int_equal(call_method("job.ensure", &again, ENSURE), 0); // idempotent
+	assert_string_equal(result_str(&again, "state"), "ready");
+	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
+	assert_int_equal(release.replies, 0);
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 2);
+	assert_int_equal(release.replies, 1);
+	assert_int_equal(release.err.code, 0);
+	assert_int_equal(call_method("job.release", &twice, ENSURE), 0);
+	assert_int_equal(twice.replies, 1);
+}
+
+static void test_concurrent_ensures_join(void **state)
+{
+	(void)state;
+	autorequest first = {0}, second = {0};
+	assert_int_equal(call_method("job.ensure", &first, ENSURE), 0);
+	assert_int_equal(call_method("job.ensure", &second, ENSURE), 0);
+	assert_int_equal(w.n_jobs, 1); // one start, not two
+	run_work();
+	answer_calls("host.prepare", NULL, NULL);
+	answer_calls("host.boot", NULL, NULL);
+	answer_calls("host.view", NULL, NULL);
+	assert_string_equal(result_str(&first, "state"), "ready");
+	assert_string_equal(result_str(&second, "state"), "ready");
+}
+
+static void test_host_failure(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, release = {0};
+	assert_int_equal(call_method("job.ensure", &ensure, ENSURE), 0);
+	run_work();
+	answer_calls("host.prepare", NULL, NULL);
+	answer_calls("host.boot", "n2", "the guest did not boot");
+	assert_int_equal(ensure.replies, 0); // first the hosts are cleaned and told
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 2);
+	assert_int_equal(answer_calls("host.fail", NULL, NULL), 2);
+	assert_string_equal(result_str(&ensure, "state"), "failed");
+	assert_string_equal(result_str(&ensure, "reason"), "host n2: the guest did not boot");
+	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 2);
+	assert_int_equal(release.replies, 1);
+}
+
+static void test_user_mistakes(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *spec, *reason;
+		bool het;
+	} rows[] = {
+		{"{\\\"v\\\":1,\\\"image\\\":\\\"nosuch\\\"}", "no image 'nosuch'", false},
+		{"{\\\"v\\\":1,\\\"image\\\":\\\"mpich\\\",\\\"mem_mib\\\":900,\\\"vms\\\":2}", "Slurm allocated 1000 MiB", false},
+		{"{\\\"v\\\":1}", "image", false},
+		{"garbage", "JSON", false},
+		{SPEC, "heterogeneous", true},
+	};
+	for (size_t i = 0; i < VC_ARRAY_LEN(rows); i++) {
+		char params[512];
+		autorequest ensure = {0};
+		w.job_het = rows[i].het;
+		snprintf(params, sizeof(params), "{\"slurm\":\"lab\",\"job\":%zu,\"restart\":0,\"spec\":\"%s\"}", i + 100, rows[i].spec);
+		assert_int_equal(call_method("job.ensure", &ensure, params), 0);
+		run_work();
+		answer_calls("host.release", NULL, NULL);
+		answer_calls("host.fail", NULL, NULL);
+		assert_string_equal(result_str(&ensure, "state"), "failed");
+		assert_contains(result_str(&ensure, "reason"), rows[i].reason);
+		assert_int_equal(answer_calls("host.prepare", NULL, NULL), 0);
+	}
+}
+
+static void test_scancel_during_boot(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, release = {0};
+	assert_int_equal(call_method("job.ensure", &ensure, ENSURE), 0);
+	run_work();
+	answer_calls("host.prepare", NULL, NULL);
+	ensure.cancel(&ensure, ensure.cancel_ctx); // slurmctld kills vc-prolog
+	assert_int_equal(ensure.replies, 1);
+	w.job_state = SLURMCTL_ENDING;
+	run_work(); // the look at the job's state
+	size_t boots = answer_calls("host.boot", NULL, NULL);
+	assert_int_equal(boots, 0); // canceled
+	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 2);
+	assert_int_equal(release.replies, 1);
+}
+
+static void test_lost_prolog_but_job_lives(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, again = {0};
+	assert_int_equal(call_method("job.ensure", &ensure, ENSURE), 0);
+	run_work();
+	ensure.cancel(&ensure, ensure.cancel_ctx); // slurmctld restarts
+	run_work();
+	answer_calls("host.prepare", NULL, NULL);
+	assert_int_equal(call_method("job.ensure", &again, ENSURE), 0); // it repeats the call, which joins
+	answer_calls("host.boot", NULL, NULL);
+	answer_calls("host.view", NULL, NULL);
+	assert_string_equal(result_str(&again, "state"), "ready");
+}
+
+static void test_restart_waits_for_older(void **state)
+{
+	(void)state;
+	autorequest first = {0}, second = {0}, late = {0};
+	start_to_ready(&first);
+	w.job_restart = 1;
+	static const char requeued[] = "{\"slurm\":\"lab\",\"job\":7,\"restart\":1,\"spec\":\"" SPEC "\"}";
+	assert_int_equal(call_method("job.ensure", &second, requeued), 0);
+	assert_int_equal(w.n_jobs, 1); // it does not start before the old one is gone
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 2);
+	assert_int_equal(w.n_jobs, 2);
+	run_work();
+	assert_int_equal(answer_calls("host.prepare", NULL, NULL), 2);
+	w.last_restart = 1;
+	assert_int_equal(call_method("job.ensure", &late, ENSURE), -1);
+	assert_int_equal(late.err.code, VC_ESTALE);
+}
+
+static void test_dead_host_does_not_hold_the_epilog(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, release = {0};
+	start_to_ready(&ensure);
+	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
+	assert_int_equal(answer_calls("host.release", "n2", "no route"), 2);
+	assert_int_equal(release.replies, 1);
+	assert_contains(release.err.text, "n2");
+}
+
+static void test_member_down_makes_a_view(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, liar = {0}, event = {.caller = {.peer = true, .host = "n1"}}, show = {0}, other = {.caller = {.uid = 2002}};
+	liar.caller = (struct rpc_caller){.peer = true, .host = "n2"};
+	start_to_ready(&ensure);
+	char params[256];
+	snprintf(params, sizeof(params), "{\"cluster\":\"%s\",\"rank\":1,\"event\":\"down\",\"reason\":\"crashed\"}",
+		 result_str(&ensure, "cluster"));
+	assert_int_equal(call_method("event.member", &liar, params), -1);
+	assert_int_equal(liar.err.code, VC_EDENIED);
+	assert_int_equal(call_method("event.member", &event, params), 0);
+	assert_contains(w.calls[w.n_calls - 1].params, "\"epoch\":2");
+	assert_int_equal(answer_calls("host.view", NULL, NULL), 2);
+	assert_int_equal(call_method("cluster.show", &show, "{\"job\":7}"), 0);
+	const char *text = vc_json_text(show.result, NULL);
+	assert_contains(text, "\"state\":\"gone\"");
+	assert_null(strstr(text, "secret"));
+	assert_int_equal(call_method("cluster.show", &other, "{\"job\":7}"), -1);
+	assert_int_equal(other.err.code, VC_EDENIED);
+}
+
+int main(void)
+{
+	if (sodium_init() < 0)
+		return 1;
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_ready_and_release), T(test_concurrent_ensures_join), T(test_host_failure), T(test_user_mistakes),
+		T(test_scancel_during_boot), T(test_lost_prolog_but_job_lives), T(test_restart_waits_for_older),
+		T(test_dead_host_does_not_hold_the_epilog), T(test_member_down_makes_a_view),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

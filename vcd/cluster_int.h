@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What cluster.c (the state machine), clusters.c (the table and its methods) and clusterjson.c share; nobody else.
+#ifndef VCD_CLUSTER_INT_H
+#define VCD_CLUSTER_INT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "libvc/log.h"
+#include "vcd/cluster.h"
+#include "vcd/member/view.h"
+#include "vcd/plan.h"
+#include "vcd/rpc.h"
+
+enum cluster_phase {
+	CLUSTER_WAITING,   // an earlier incarnation of the job is being torn down
+	CLUSTER_LOADING,   // job and owner are asked of slurmctld; then the plan is made
+	CLUSTER_PREPARING, // hosts: image, network
+	CLUSTER_BOOTING,   // hosts: machines until their agents said hello
+	CLUSTER_FORMING,   // hosts: view 1 in every guest
+	CLUSTER_READY,
+	CLUSTER_FAILING,   // hosts give back what they had
+	CLUSTER_TELLING,   // hosts remember the reason for their tasks
+	CLUSTER_FAILED,	   // kept until the job's release
+	CLUSTER_RELEASING,
+	CLUSTER_RELEASED,
+	CLUSTER_PHASES
+};
+
+struct cluster_host {
+	char *name;
+	char phase[64]; // what the host does now, in its own words
+	char reason[256];
+	uint64_t since_ms; // loop time
+	bool done;
+};
+
+// Requests that wait for this cluster: ensure, release, watch.
+struct cluster_waiter {
+	struct cluster_waiter *next;
+	struct cluster *cluster;
+	struct rpc_request *req;
+	enum cluster_wait { CLUSTER_WAIT_READY, CLUSTER_WAIT_RELEASED, CLUSTER_WAIT_CHANGES } what;
+};
+
+struct cluster {
+	struct cluster *next;
+	struct clusters *owner;
+	char id[PLAN_ID_LEN + 1];
+	struct plan_key key;
+	char key_text[VC_NAME_MAX + 32];
+	char trace[17];
+	enum cluster_phase phase;
+	struct vc_error reason; // why it failed; text empty otherwise
+	uid_t uid;
+	uint32_t vni;
+	char *spec_text;
+	struct plan *plan; // from LOADING on
+	struct json_object *plan_json;
+	struct view *view; // from FORMING on
+	struct cluster_host *hosts;
+	size_t n_hosts;
+	struct fanout *fanout;	   // the step under way
+	struct work_job *work;
+	uv_timer_t *deadline;	   // of the start, or the next try of a release; NULL when closed
+	bool release_wanted;
+	bool checking; // a look at the job's state is under way
+	uint64_t ensured_ms, phase_ms; // loop time when the start, the phase began
+	int64_t created_wall_ms;
+	uint64_t stage_ms[CLUSTER_PHASES]; // time spent in each phase
+	struct cluster_waiter *waiters;
+};
+
+struct clusters {
+	struct vcd *vcd;
+	struct slurmctl *slurmctl;
+	struct cluster *list;
+	uv_timer_t *sweep;
+};
+
+// cluster.c
+struct cluster *cluster_create(struct clusters *cs, const struct plan_key *key, const char *spec_text, struct vc_error *err);
+void cluster_destroy(struct cluster *c); // out of the list, handles closed
+void cluster_begin(struct cluster *c);	 // enters its phase: the first one, or the one a restart found
+void cluster_fail(struct cluster *c, const struct vc_error *err);
+void cluster_release(struct cluster *c); // from any phase; idempotent
+void cluster_check_job(struct cluster *c); // asks slurmctld; releases the cluster when its job has ended
+int cluster_member_event(struct cluster *c, uint32_t rank, const char *event, const char *reason, struct vc_error *err);
+bool cluster_starting(const struct cluster *c);
+const char *cluster_phase_name(enum cluster_phase phase);
+int cluster_phase_from_name(const char *name, enum cluster_phase *ret);
+struct vc_log_ctx cluster_log(const struct cluster *c);
+int cluster_set_hosts(struct cluster *c, struct vc_error *err); // from its plan
+// clusters.c
+void clusters_notify(struct cluster *c);   // tells watchers and those who wait for the start
+void clusters_answer(struct cluster *c);   // replies to waiters whose wait is over
+void clusters_forget(struct cluster *c);   // released: out of the table
+struct cluster *clusters_older(const struct cluster *c); // an earlier incarnation of the same job that is still there
+// clusterplan.c: fills c->plan from the job that slurmctld told (WORK_GENERAL part is in cluster.c)
+struct slurmctl_job;
+int clusterplan_make(struct cluster *c, const struct slurmctl_job *job, struct plan_owner *owner, struct vc_error *err);
+// clusterjson.c
+struct json_object *cluster_to_json(const struct cluster *c, bool full);
+int cluster_save(struct cluster *c, struct vc_error *err);
+struct cluster *cluster_load(struct clusters *cs, const void *row, struct vc_error *err); // a struct state_cluster
+
+#endif

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A cluster as JSON for people (cluster.show, cluster.list) and as a row of the state database.
+#include <stdio.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/json.h"
+#include "vcd/cluster_int.h"
+#include "vcd/state.h"
+#include "vcd/vcd.h"
+
+static struct json_object *hosts_to_json(const struct cluster *c)
+{
+	struct json_object *array = json_object_new_array();
+	uint64_t now = uv_now(&c->owner->vcd->loop);
+	for (size_t i = 0; i < c->n_hosts; i++) {
+		struct json_object *obj = json_object_new_object();
+		vc_json_add_str(obj, "host", c->hosts[i].name);
+		vc_json_add_str(obj, "phase", c->hosts[i].phase);
+		vc_json_add_str(obj, "reason", c->hosts[i].reason);
+		vc_json_add_u64(obj, "elapsed_ms", c->hosts[i].since_ms ? now - c->hosts[i].since_ms : 0);
+		json_object_array_add(array, obj);
+	}
+	return array;
+}
+
+static struct json_object *stages_to_json(const struct cluster *c)
+{
+	struct json_object *array = json_object_new_array();
+	for (int i = 0; i <= CLUSTER_FORMING; i++) {
+		struct json_object *obj = json_object_new_object();
+		vc_json_add_str(obj, "stage", cluster_phase_name((enum cluster_phase)i));
+		vc_json_add_u64(obj, "ms", c->stage_ms[i]);
+		json_object_array_add(array, obj);
+	}
+	return array;
+}
+
+// The plan without the cluster's secret.
+static struct json_object *public_plan(const struct cluster *c)
+{
+	struct json_object *plan = json_object_new_object();
+	json_object_object_foreach(c->plan_json, key, value)
+	{
+		if (strcmp(key, "secret") != 0)
+			vc_json_add(plan, key, json_object_get(value));
+	}
+	return plan;
+}
+
+static void add_details(const struct cluster *c, struct json_object *obj)
+{
+	vc_json_add(obj, "hosts", hosts_to_json(c));
+	vc_json_add(obj, "stages", stages_to_json(c));
+	if (c->plan_json)
+		vc_json_add(obj, "plan", public_plan(c));
+	if (c->view)
+		vc_json_add(obj, "view", view_to_json(c->view));
+}
+
+struct json_object *cluster_to_json(const struct cluster *c, bool full)
+{
+	struct json_object *obj = json_object_new_object();
+	uint64_t now = uv_now(&c->owner->vcd->loop);
+	vc_json_add_u64(obj, "job", c->key.job);
+	vc_json_add_u64(obj, "restart", c->key.restart);
+	vc_json_add_str(obj, "slurm", c->key.slurm);
+	vc_json_add_str(obj, "cluster", c->id);
+	vc_json_add_str(obj, "phase", cluster_phase_name(c->phase));
+	vc_json_add_str(obj, "reason", c->reason.text[0] ? c->reason.text : NULL);
+	vc_json_add_u64(obj, "phase_ms", now - c->phase_ms);
+	vc_json_add_u64(obj, "elapsed_ms", now - c->ensured_ms);
+	vc_json_add_u64(obj, "created_ms", (uint64_t)c->created_wall_ms);
+	if (c->plan) {
+		vc_json_add_u64(obj, "uid", c->uid);
+		vc_json_add_str(obj, "user", c->plan->owner.user);
+		vc_json_add_str(obj, "image", c->plan->image_name);
+		vc_json_add_u64(obj, "members", c->plan->n_members);
+		vc_json_add_u64(obj, "n_hosts", c->plan->n_hosts);
+	}
+	if (full)
+		add_details(c, obj);
+	return obj;
+}
+
+// --- the state database ----------------------------------------------------------------------------------------------
+
+static struct json_object *extra_to_json(const struct cluster *c)
+{
+	struct json_object *obj = json_object_new_object();
+	vc_json_add_str(obj, "spec_text", c->spec_text);
+	vc_json_add_str(obj, "trace", c->trace);
+	vc_json_add(obj, "stages", stages_to_json(c));
+	return obj;
+}
+
+int cluster_save(struct cluster *c, struct vc_error *err)
+{
+	vc_autojson struct json_object *extra = extra_to_json(c), *view = c->view ? view_to_json(c->view) : NULL;
+	struct state_cluster row = {.job = c->key.job,
+				    .restart = c->key.restart,
+				    .uid = c->uid,
+				    .vni = c->vni,
+				    .phase = cluster_phase_name(c->phase),
+				    .reason = c->reason.text[0] ? c->reason.text : NULL,
+				    .plan = c->plan_json,
+				    .view = view,
+				    .extra = extra,
+				    .created_ms = c->created_wall_ms};
+	if (!c->created_wall_ms) {
+		struct timeval now;
+		gettimeofday(&now, NULL);
+		row.created_ms = c->created_wall_ms = (int64_t)now.tv_sec * 1000 + now.tv_usec / 1000;
+	}
+	snprintf(row.id, sizeof(row.id), "%s", c->id);
+	snprintf(row.slurm, sizeof(row.slurm), "%s", c->key.slurm);
+	return state_cluster_put(c->owner->vcd->state, &row, err);
+}
+
+static int load_rest(struct cluster *c, const struct state_cluster *row, struct vc_error *err)
+{
+	const char *trace = NULL;
+	snprintf(c->id, sizeof(c->id), "%s", row->id);
+	c->uid = row->uid;
+	c->vni = row->vni;
+	c->created_wall_ms = row->created_ms;
+	if (row->reason)
+		vc_error_set(&c->reason, VC_EFAILED, "%s", row->reason);
+	if (vc_json_str_opt(row->extra, "trace", 16, &trace, err) < 0)
+		return -1;
+	if (trace)
+		snprintf(c->trace, sizeof(c->trace), "%s", trace);
+	if (row->plan) {
+		c->plan = plan_from_json(row->plan, err);
+		if (!c->plan || cluster_set_hosts(c, err) < 0)
+			return -1;
+		c->plan_json = json_object_get(row->plan);
+	}
+	if (row->view && !(c->view = view_from_json(row->view, err)))
+		return -1;
+	return 0;
+}
+
+struct cluster *cluster_load(struct clusters *cs, const void *row_ptr, struct vc_error *err)
+{
+	const struct state_cluster *row = row_ptr;
+	struct plan_key key = {.job = row->job, .restart = row->restart};
+	enum cluster_phase phase;
+	const char *spec_text;
+	snprintf(key.slurm, sizeof(key.slurm), "%s", row->slurm);
+	if (cluster_phase_from_name(row->phase, &phase) < 0) {
+		vc_error_set(err, VC_EFAILED, "phase '%s' is unknown", row->phase);
+		return NULL;
+	}
+	if (!row->extra || vc_json_str(row->extra, "spec_text", VC_SPEC_MAX, &spec_text, err) < 0)
+		return NULL;
+	struct cluster *c = cluster_create(cs, &key, spec_text, err);
+	if (!c)
+		return NULL;
+	if (load_rest(c, row, err) < 0) {
+		cluster_destroy(c);
+		return NULL;
+	}
+	c->phase = phase;
+	return c;
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What vcd asks slurmctld, through libslurm. Every function blocks: call them in a worker (WORK_GENERAL).
+#ifndef VCD_SLURMCTL_H
+#define VCD_SLURMCTL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libvc/error.h"
+#include "vcd/plan.h"
+
+enum slurmctl_state {
+	SLURMCTL_PENDING,
+	SLURMCTL_CONFIGURING,
+	SLURMCTL_RUNNING, // suspended jobs too: their allocation stands
+	SLURMCTL_ENDING,  // completing
+	SLURMCTL_ENDED,
+};
+
+// One job as slurmctld knows it. hosts are filled for allocated jobs only; their addr is the NodeAddr.
+struct slurmctl_job {
+	char cluster[VC_NAME_MAX + 1];
+	uint32_t job;
+	uint32_t restart;
+	enum slurmctl_state state;
+	bool het;
+	uid_t uid;
+	gid_t gid;
+	struct plan_host *hosts;
+	size_t n_hosts;
+};
+
+// The context; initialises libslurm once.
+struct slurmctl;
+struct slurmctl *slurmctl_create(struct vc_error *err);
+void slurmctl_destroy(struct slurmctl *ctl);
+
+// VC_ENOTFOUND when slurmctld does not know the job (any more); VC_EHOST when it does not answer.
+int slurmctl_load_job(struct slurmctl *ctl, uint32_t job, struct slurmctl_job **ret, struct vc_error *err);
+void slurmctl_job_destroy(struct slurmctl_job *job);
+// The owner's name, home and groups from the system's databases (blocks: may ask LDAP).
+int slurmctl_owner(uid_t uid, gid_t gid, struct plan_owner *ret, struct vc_error *err);
+const char *slurmctl_state_name(enum slurmctl_state state);
+
+#endif
