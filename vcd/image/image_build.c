@@ -40,6 +40,17 @@ int image_build_argv(const struct image_build_conf *conf, const char *work_dir, 
 	return 0;
 }
 
+int image_build_remove_argv(const struct image_build_conf *conf, const char *work_dir, char ***ret, struct vc_error *err)
+{
+	size_t n = 0;
+	vc_autostrv char **argv = calloc(4, sizeof(*argv));
+	if (!argv || push(argv, &n, "", conf->program ? conf->program : VC_LIBEXECDIR "/vc-build") < 0 ||
+	    push(argv, &n, "--work-dir=", work_dir) < 0 || push(argv, &n, "--remove", "") < 0)
+		return vc_error_set(err, ENOMEM, "vc-build: out of memory");
+	*ret = vc_steal(&argv);
+	return 0;
+}
+
 // --- progress ------------------------------------------------------------------------------------------------------------
 
 static const char *const kind_names[] = {
@@ -76,13 +87,15 @@ int image_progress_parse(const char *line, size_t len, struct image_progress *re
 
 char *image_progress_format(const struct image_progress *p)
 {
+	char seconds[32];
+	snprintf(seconds, sizeof(seconds), "%.3f", p->seconds);
 	vc_autojson struct json_object *obj = json_object_new_object();
 	int rc = vc_json_add_str(obj, "stage", p->stage);
 	rc |= vc_json_add_str(obj, "kind", kind_names[p->kind]);
 	if (p->text[0])
 		rc |= vc_json_add_str(obj, "text", p->text);
 	if (p->kind == IMAGE_PROGRESS_END)
-		rc |= vc_json_add(obj, "seconds", json_object_new_double(p->seconds));
+		rc |= vc_json_add(obj, "seconds", json_object_new_double_s(p->seconds, seconds));
 	const char *text = rc < 0 ? NULL : vc_json_text(obj, NULL);
 	return text ? strdup(text) : NULL;
 }

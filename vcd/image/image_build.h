@@ -2,7 +2,8 @@
 // A build as vcd sees it: how to start vc-build, what its progress lines say, and how its result is published.
 //
 // vcd spawns the process itself (argument vector, standard input: the recipe's JSON; standard output: progress;
-// standard error: the build's log) and calls image_finish() in a worker after exit status 0.
+// standard error: the build's log), calls image_finish() in a worker after exit status 0, answers its client, and
+// in every case (also for directories found at its start) spawns image_build_remove_argv() at the end.
 #ifndef VCD_IMAGE_IMAGE_BUILD_H
 #define VCD_IMAGE_IMAGE_BUILD_H
 
@@ -22,6 +23,8 @@ struct image_build_conf {
 // The NULL-terminated vector for the spawn; free with vc_strv_free(). work_dir is an empty directory on the
 // store's file system that belongs to this build alone.
 int image_build_argv(const struct image_build_conf *conf, const char *work_dir, char ***ret, struct vc_error *err);
+// Removes work_dir and what a build left in it; work_dir must be an absolute path.
+int image_build_remove_argv(const struct image_build_conf *conf, const char *work_dir, char ***ret, struct vc_error *err);
 
 enum image_progress_kind {
 	IMAGE_PROGRESS_BEGIN, // a stage begins
@@ -43,7 +46,7 @@ int image_progress_parse(const char *line, size_t len, struct image_progress *re
 char *image_progress_format(const struct image_progress *p);
 
 // Key from recipe and lock, then store_publish(): work_dir holds root.raw and build.json of a build that ended
-// well. The caller removes work_dir.
+// well.
 int image_finish(struct store *s, const struct recipe *r, uid_t owner, const char *work_dir, struct store_entry *ret,
 		 struct vc_error *err);
 
