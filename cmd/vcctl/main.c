@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// vcctl: what users and admins ask of their virtual clusters. Options, the table of verbs, help, exit codes.
+//
+// One verb, one connection, one answer. Errors are one line on standard error, "vcctl: ...".
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/vcctl/vcctl.h"
+#include "libvc/cleanup.h"
+
+enum opt { OPT_JSON = 1, OPT_ALL = 2, OPT_WATCH = 4, OPT_PUBLIC = 8 };
+
+static const struct verb {
+	const char *name, *sub; // "image", "build"
+	const char *args;	// as help shows them
+	const char *help;
+	const char *example;
+	unsigned options; // enum opt
+	int min, max;	  // words after the verb
+	ctl_verb_fn run;
+} verbs[] = {
+	{"list", NULL, "", "virtual clusters; --all: those that have ended too", "vcctl list",
+	 OPT_JSON | OPT_ALL, 0, 0, ctl_list},
+	{"show", NULL, "JOB", "phase, reason and time per host, members, stages", "vcctl show 123",
+	 OPT_JSON, 1, 1, ctl_show},
+	{"watch", NULL, "JOB", "every change of a cluster, until it is gone", "vcctl watch 123", OPT_JSON, 1, 1, ctl_watch},
+	{"view", NULL, "JOB", "the membership view; --watch: every following one", "vcctl view --watch 123",
+	 OPT_JSON | OPT_WATCH, 1, 1, ctl_view},
+	{"image", "build", "RECIPE", "build an image from a recipe", "vcctl image build mpich.recipe", OPT_JSON, 1, 1,
+	 ctl_image_build},
+	{"image", "import", "NAME TAR", "make an image of a tar; --public: for everybody",
+	 "vcctl image import mine root.tar.zst", OPT_JSON | OPT_PUBLIC, 2, 2, ctl_image_import},
+	{"image", "list", "", "your images and public ones", "vcctl image list", OPT_JSON, 0, 0, ctl_image_list},
+	{"image", "show", "NAME", "one image: digest, size, recipe's key", "vcctl image show mpich", OPT_JSON, 1, 1,
+	 ctl_image_show},
+	{"image", "rm", "NAME", "remove the name; the data goes when nothing uses it", "vcctl image rm mpich", OPT_JSON, 1, 1,
+	 ctl_image_rm},
+	{"image", "log", "NAME", "the end of the last build's log", "vcctl image log mpich", OPT_JSON, 1, 1, ctl_image_log},
+	{"check", NULL, "", "is the site set up right, is anything orphaned", "vcctl check", OPT_JSON, 0, 0, ctl_check},
+	{"ping", NULL, "", "does the local vcd answer", "vcctl ping", OPT_JSON, 0, 0, ctl_ping},
+};
+
+static void print_verb_names(const struct verb *v, FILE *out)
+{
+	fprintf(out, "%s%s%s", v->name, v->sub ? " " : "", v->sub ? v->sub : "");
+}
+
+static int help_all(FILE *out)
+{
+	fputs("Example:\n"
+	      "  vcctl image build mpich.recipe\n"
+	      "  sbatch -N2 --vcluster=mpich --vcluster-vms=2 job.sh\n"
+	      "  vcctl show 123\n\n"
+	      "Usage: vcctl [--json] [--socket PATH] VERB [ARGS]; vcctl VERB --help\n\n",
+	      out);
+	for (size_t i = 0; i < VC_ARRAY_LEN(verbs); i++) {
+		char left[64];
+		snprintf(left, sizeof(left), "%s%s%s %s", verbs[i].name, verbs[i].sub ? " " : "",
+			 verbs[i].sub ? verbs[i].sub : "", verbs[i].args);
+		fprintf(out, strlen(left) > 20 ? "  %s\n%24s%s\n" : "  %-22s%s%s\n", left, "", verbs[i].help);
+	}
+	fputs("\nExit status: 0 done, 1 failed or check found something, 2 wrong usage, 3 no such job,\n"
+	      "member or image, 4 not allowed, 5 vcd does not answer.\n",
+	      out);
+	return CTL_OK;
+}
+
+static int help_verb(const struct verb *v)
+{
+	printf("Example:\n  %s\n\nUsage: vcctl ", v->example);
+	print_verb_names(v, stdout);
+	static const struct {
+		unsigned bit;
+		const char *text;
+	} names[] = {{OPT_JSON, " [--json]"}, {OPT_ALL, " [--all]"}, {OPT_WATCH, " [--watch]"}, {OPT_PUBLIC, " [--public]"}};
+	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++)
+		if (v->options & names[i].bit)
+			fputs(names[i].text, stdout);
+	printf(" %s\n  %s\n", v->args, v->help);
+	return CTL_OK;
+}
+
+static int usage_error(const char *what, const char *which)
+{
+	fprintf(stderr, "vcctl: %s '%s'; vcctl --help shows how\n", what, which);
+	return CTL_USAGE;
+}
+
+// The verb that words[0] (and words[1]) name; *ret_words says how many of them.
+static const struct verb *find_verb(char **words, int n, int *ret_words)
+{
+	for (size_t i = 0; n > 0 && i < VC_ARRAY_LEN(verbs); i++) {
+		const struct verb *v = &verbs[i];
+		if (strcmp(words[0], v->name) != 0 || (v->sub && (n < 2 || strcmp(words[1], v->sub) != 0)))
+			continue;
+		*ret_words = v->sub ? 2 : 1;
+		return v;
+	}
+	return NULL;
+}
+
+enum { LONG_SOCKET = 256, LONG_HELP, LONG_VERSION };
+static const struct option long_options[] = {
+	{"json", no_argument, NULL, OPT_JSON},	     {"all", no_argument, NULL, OPT_ALL},
+	{"watch", no_argument, NULL, OPT_WATCH},     {"public", no_argument, NULL, OPT_PUBLIC},
+	{"socket", required_argument, NULL, LONG_SOCKET},
+	{"help", no_argument, NULL, LONG_HELP},	     {"version", no_argument, NULL, LONG_VERSION},
+	{NULL, 0, NULL, 0},
+};
+
+struct words {
+	char **v; // what is no option, in order; borrowed from argv
+	int n;
+	unsigned options; // enum opt that were given
+	bool help, version;
+};
+
+// Options may stand anywhere before "--": what follows that belongs to a command.
+static int parse_words(int argc, char **argv, struct ctl *ctl, struct words *w)
+{
+	int c;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "-:h", long_options, NULL)) != -1) {
+		if (c == 1)
+			w->v[w->n++] = optarg;
+		else if (c == LONG_SOCKET)
+			ctl->socket = optarg;
+		else if (c == LONG_HELP || c == 'h')
+			w->help = true;
+		else if (c == LONG_VERSION)
+			w->version = true;
+		else if (c == '?' || c == ':')
+			return usage_error(c == '?' ? "unknown option" : "a value is missing after", argv[optind - 1]);
+		else
+			w->options |= (unsigned)c;
+	}
+	while (optind < argc)
+		w->v[w->n++] = argv[optind++];
+	ctl->json = w->options & OPT_JSON;
+	ctl->all = w->options & OPT_ALL;
+	ctl->watch = w->options & OPT_WATCH;
+	ctl->is_public = w->options & OPT_PUBLIC;
+	return CTL_OK;
+}
+
+static int run_verb(struct ctl *ctl, struct words *w)
+{
+	int used = 0;
+	const struct verb *v = find_verb(w->v, w->n, &used);
+	if (!v)
+		return usage_error("there is no verb", w->v[0]);
+	if (w->help)
+		return help_verb(v);
+	if (w->options & ~v->options)
+		return usage_error("an option that is not for", v->name);
+	int n = w->n - used;
+	if (n < v->min || n > v->max) {
+		fprintf(stderr, "vcctl: usage: vcctl ");
+		print_verb_names(v, stderr);
+		fprintf(stderr, " %s\n", v->args);
+		return CTL_USAGE;
+	}
+	struct vc_error err = VC_ERROR_INIT;
+	int status = v->run(ctl, w->v + used, n, &err);
+	if (err.text[0])
+		fprintf(stderr, "vcctl: %s\n", err.text);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct ctl ctl = {0};
+	vc_autofree char **v = calloc((size_t)argc + 1, sizeof(*v));
+	struct words w = {.v = v};
+	if (!v)
+		return CTL_FAILED;
+	int status = parse_words(argc, argv, &ctl, &w);
+	if (status != CTL_OK)
+		return status;
+	if (w.version) {
+		puts("vcctl " PACKAGE_VERSION);
+		return CTL_OK;
+	}
+	if (w.n == 0)
+		return w.help ? help_all(stdout) : (help_all(stderr), CTL_USAGE);
+	status = run_verb(&ctl, &w);
+	if (fflush(stdout) != 0 && status == CTL_OK) {
+		fprintf(stderr, "vcctl: standard output: write failed\n");
+		return CTL_FAILED;
+	}
+	return status;
+}
