@@ -20,7 +20,7 @@
 
 #define TASKRUN_ORPHAN_MS 120000u // a session without a client is kept this long, then its task is killed
 #define TASKRUN_DRAIN_MS 200u	  // after the task's exit: how long children may still fill the pipes before they are killed
-#define TASKRUN_PIPE_SIZE (1 << 20) // asked for with F_SETPIPE_SZ; fewer wakeups per MiB
+#define TASKRUN_PIPE_SIZE (256 << 10) // asked for with F_SETPIPE_SZ: fewer wakeups per MiB; three per task in small guests
 
 // Who a session runs as. Filled by authorize; taskrun frees groups.
 struct taskrun_identity {
@@ -36,7 +36,7 @@ struct taskrun_identity {
 
 struct taskrun_ops {
 	// See vc_mux_ops.
-	int (*send_frame)(void *ctx, void *route, struct vc_frame *frame);
+	int (*send_frame)(void *ctx, void *route, struct vc_link_frame *frame);
 	// An OPEN came over route: may this session exist, and as whom? body is untrusted JSON where the route is.
 	int (*authorize)(void *ctx, void *route, uint64_t session, const char *body, size_t len, struct taskrun_identity *ret,
 			 struct vc_error *err);
@@ -52,6 +52,7 @@ struct taskrun_config {
 	const char *script_dir; // batch scripts are put below it, one directory per session; NULL: scripts are refused
 	const char *path;	// for the lookup of argv[0] when the task's environment has no PATH
 	const char *cgroup;	// a cgroup2 directory of our own to make one child per task in; NULL: kill by session id
+	bool make_cwd;		// an absent working directory is made, empty, for the user (guests only)
 	uint64_t orphan_ms;	// 0: TASKRUN_ORPHAN_MS
 	struct vc_mux_config mux;
 };
@@ -63,7 +64,7 @@ struct taskrun *taskrun_create(const struct taskrun_config *conf, const struct t
 void taskrun_destroy(struct taskrun *tr, void (*done)(void *arg), void *arg);
 
 // From the link: all frames of sessions that are this taskrun's (not session 0, not relayed ones).
-void taskrun_input(struct taskrun *tr, void *route, struct vc_frame *frame);
+void taskrun_input(struct taskrun *tr, void *route, struct vc_link_frame *frame);
 void taskrun_route_down(struct taskrun *tr, void *route);
 void taskrun_route_writable(struct taskrun *tr, void *route);
 

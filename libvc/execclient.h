@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "libvc/buf.h"
 #include "libvc/error.h"
 #include "libvc/execmsg.h"
 
@@ -16,15 +17,16 @@
 #define VC_EXECCLIENT_SAY_MS 5000u	  // after this long without a connection a person wants to know
 
 struct vc_execclient {
-	// Makes a connection that carries link frames for `session`. resume: the session has been attached before.
-	// -1 with VC_EBUSY, VC_ETIMEDOUT or an errno: tried again until the limit; any other code ends the client.
-	int (*connect)(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_error *err);
+	// Makes a connection that carries link frames for `session`; bytes already read from it go to `pending`. resume:
+	// the session has been attached before; the first time `start` may still be changed. -1 with VC_EBUSY, VC_ETIMEDOUT, VC_ECANCELED or an errno: tried again until
+	// the limit; VC_EDENIED, VC_ENOTFOUND, VC_ESTALE, VC_EUSER end the client, others only at the first attempt.
+	int (*connect)(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_buf *pending, struct vc_error *err);
 	void *ctx;
 	uint64_t session;	// 0: a random id with the top bit clear
 	const char *open_body;	// sent as OPEN at each attach; NULL where the relay does it
 	struct vc_exec_start *start; // pty, rows, cols, term, stdin_open are filled from the local terminal by run
 	bool pty;		// ask for a terminal; local raw mode only when standard input is one
-	const char *where;	// for messages: "member 1 (vc123-1)"; may be NULL
+	const char *where;	// for messages: "member 1 (vc123-1)"; may be NULL, connect may set it
 	uint32_t reconnect_ms;	// 0: the default
 };
 
@@ -44,6 +46,8 @@ void vc_execclient_die(const struct vc_exec_result *result) __attribute__((noret
 // Fills a start message from this process: argv, environment without what `filter` names (patterns as "SLURMD_*";
 // NULL: none), directory, umask, limits.
 int vc_exec_start_from_self(struct vc_exec_start *start, char *const *argv, char *const *filter, struct vc_error *err);
+// A copy of env without what the patterns name; NULL without memory.
+char **vc_exec_env_filter(char *const *env, char *const *filter);
 // Reads a batch script (bounded by VC_SCRIPT_MAX) into start->script.
 int vc_exec_start_script(struct vc_exec_start *start, const char *path, struct vc_error *err);
 

@@ -22,7 +22,7 @@
 #define VC_LINK_BODY_MAX 65536u // bytes of one body; a bigger one would hold up the other sessions of the link
 #define VC_LINK_FRAME_MAX (VC_LINK_HEAD_LEN + VC_LINK_BODY_MAX + VC_LINK_TAIL_LEN)
 #define VC_LINK_BOOT_LEN 32u	// hex digits of a boot id
-#define VC_LINK_HELLO_RETRY_MS 500u // a HELLO without an answer is repeated: the peer may be booting
+#define VC_LINK_HELLO_RETRY_MS 500u // a HELLO without an answer is repeated, then after 1, 2, 4 s: the peer may be booting
 
 enum vc_link_type {
 	VC_LINK_HELLO = 1,
@@ -40,7 +40,7 @@ enum vc_channel { VC_CH_CONTROL, VC_CH_STDIN, VC_CH_STDOUT, VC_CH_STDERR, VC_CHA
 #define VC_SESSION_RPC 0u		 // vcd <-> vcguestd
 #define VC_SESSION_FROM_GUEST (1ull << 63) // set in ids of sessions that a guest starts
 
-struct vc_frame {
+struct vc_link_frame {
 	uint8_t type;	 // enum vc_link_type
 	uint8_t channel; // enum vc_channel
 	uint16_t epoch;	 // filled by the parser; the encoder uses the link's own
@@ -55,6 +55,7 @@ struct vc_frame {
 
 // CRC-32C, with SSE4.2 where the processor has it. Start with crc 0; calls may be chained.
 uint32_t vc_crc32c(uint32_t crc, const void *data, size_t len);
+uint32_t vc_crc32c_table(uint32_t crc, const void *data, size_t len); // the portable one
 
 // ---- one end of a link ----
 struct vc_link;
@@ -68,7 +69,8 @@ enum vc_link_event {
 };
 
 // Takes one whole frame in `n` pieces (one when it could be stamped in place) and writes or copies it before it
-// returns. HELLO and PONG come this way too and must not be refused for lack of room.
+// returns. HELLO and PONG come this way too and must not be refused for lack of room. n = 0: a port was reset, drop all
+// that still waits to be written.
 typedef void vc_link_write_fn(void *ctx, const struct iovec *iov, int n);
 
 // boot: VC_LINK_BOOT_LEN hex digits that change whenever this side lost its sessions; NULL makes a stream link.
@@ -78,18 +80,19 @@ void vc_link_destroy(struct vc_link *link);
 // Port: says HELLO and begins a new epoch (after opening the port, or to recover). Stream, by a relay: tells the client
 // that the path behind was reset.
 void vc_link_hello(struct vc_link *link, uint64_t now_ms);
-// Repeats an unanswered HELLO; call it every VC_LINK_HELLO_RETRY_MS / 2 or so.
+// Repeats an unanswered HELLO; call it every VC_LINK_HELLO_RETRY_MS / 2 or so, then vc_link_next: a frame whose rest does
+// not come within a second counts as damage.
 void vc_link_tick(struct vc_link *link, uint64_t now_ms);
 bool vc_link_is_up(const struct vc_link *link); // stream links always are
 const char *vc_link_peer_boot(const struct vc_link *link); // "" before the first UP
 
 // Stamps and writes a frame. -1 (ENOTCONN) while a port link is down.
-int vc_link_send(struct vc_link *link, struct vc_frame *frame);
+int vc_link_send(struct vc_link *link, struct vc_link_frame *frame);
 
 // Reading: get space, read(2) into it, commit, then take events until VC_LINK_NEED.
 uint8_t *vc_link_space(struct vc_link *link, size_t *ret_len); // at least VC_LINK_BODY_MAX bytes
 void vc_link_commit(struct vc_link *link, size_t len);
-enum vc_link_event vc_link_next(struct vc_link *link, uint64_t now_ms, struct vc_frame *frame);
+enum vc_link_event vc_link_next(struct vc_link *link, uint64_t now_ms, struct vc_link_frame *frame);
 
 struct vc_link_stats {
 	uint64_t frames_in, frames_out, bytes_in, bytes_out;

@@ -16,7 +16,7 @@
 struct vc_linkio;
 
 struct vc_linkio_ops {
-	void (*on_frame)(void *ctx, struct vc_frame *frame);
+	void (*on_frame)(void *ctx, struct vc_link_frame *frame);
 	void (*on_up)(void *ctx);   // see VC_LINK_UP
 	void (*on_down)(void *ctx); // see VC_LINK_DOWN
 	void (*on_writable)(void *ctx); // after a refused frame: there is room again
@@ -33,14 +33,16 @@ struct vc_link *vc_linkio_link(struct vc_linkio *io);
 
 // Handles revents. -1: end of file, an error or a damaged stream: destroy it (or ENOTCONN, see above).
 int vc_linkio_ready(struct vc_linkio *io, short revents, uint64_t now_ms, struct vc_error *err);
+// Bytes that were read from the descriptor before it became a link's. -1 as above.
+int vc_linkio_feed(struct vc_linkio *io, const void *data, size_t len, uint64_t now_ms, struct vc_error *err);
 // A port after ENOTCONN: 1 when the host's end is there again (and HELLO was said), else 0.
 int vc_linkio_retry(struct vc_linkio *io, uint64_t now_ms);
 void vc_linkio_tick(struct vc_linkio *io, uint64_t now_ms); // a few times a second
 
 // 0, or -1: EAGAIN (not taken), ENOTCONN (port is down), EPIPE (broken: the next vc_linkio_ready says so).
-int vc_linkio_send(struct vc_linkio *io, struct vc_frame *frame);
+int vc_linkio_send(struct vc_linkio *io, struct vc_link_frame *frame);
 // For relays: as send, but refuses only past VC_LINKIO_QUEUE_HARD.
-int vc_linkio_forward(struct vc_linkio *io, struct vc_frame *frame);
+int vc_linkio_forward(struct vc_linkio *io, struct vc_link_frame *frame);
 size_t vc_linkio_queued(const struct vc_linkio *io);
 
 #endif

@@ -18,14 +18,14 @@
 
 #define VC_MUX_CREDIT_INITIAL 65536u	  // bytes per channel before the first ACK or RESUME
 #define VC_MUX_WINDOW (512u << 10)	  // bytes a receiver grants by default: several round trips at full speed
-#define VC_MUX_WINDOW_MAX (8u << 20)	  // credit beyond what was acknowledged is cut to this: bounds the send buffer
+#define VC_MUX_WINDOW_MAX (1u << 20)	  // credit beyond what was acknowledged is cut to this: bounds the send buffer
 #define VC_MUX_SESSIONS_MAX 1024u	  // default limit of sessions of one mux
 #define VC_MUX_MESSAGE_MAX (9u << 20)	  // bytes of one control message: base64 of VC_SCRIPT_MAX and VC_ARG_MAX, and room
 #define VC_MUX_RESUME_RETRY_MS 1000u	  // an unanswered RESUME is repeated
 #define VC_MUX_OFFSET_CLOSED UINT64_MAX	  // "next wanted" of a reader that is gone
 
 struct vc_mux;
-struct vc_session;
+struct vc_mux_session;
 
 enum vc_mux_role {
 	VC_MUX_CLIENT, // sends control and stdin; resumes after a break
@@ -34,21 +34,22 @@ enum vc_mux_role {
 };
 
 struct vc_mux_ops {
-	// 0: sent. -1: not taken (full or down); the mux keeps it until vc_mux_route_writable or a RESUME.
-	int (*send_frame)(void *ctx, void *route, struct vc_frame *frame);
+	// 0: sent. -1: not taken (full or down); the mux keeps it until vc_mux_route_writable or a RESUME. Only writes:
+	// it must not call back into the mux.
+	int (*send_frame)(void *ctx, void *route, struct vc_link_frame *frame);
 	// Server: an OPEN for a new session; body is JSON, not parsed. -1: refused, RESET carries err. NULL refuses all.
-	int (*on_open)(void *ctx, struct vc_session *s, const uint8_t *body, size_t len, struct vc_error *err);
-	// Bytes of a data channel in order. Returns how many were taken; the rest is kept: see vc_session_peek.
-	size_t (*on_data)(void *ctx, struct vc_session *s, enum vc_channel ch, const uint8_t *data, size_t len);
-	void (*on_eof)(void *ctx, struct vc_session *s, enum vc_channel ch); // after all data was consumed
+	int (*on_open)(void *ctx, struct vc_mux_session *s, const uint8_t *body, size_t len, struct vc_error *err);
+	// Bytes of a data channel in order. Returns how many were taken; the rest is kept: see vc_mux_session_peek.
+	size_t (*on_data)(void *ctx, struct vc_mux_session *s, enum vc_channel ch, const uint8_t *data, size_t len);
+	void (*on_eof)(void *ctx, struct vc_mux_session *s, enum vc_channel ch); // after all data was consumed
 	// One whole message of the control channel (without its length); always consumed.
-	void (*on_message)(void *ctx, struct vc_session *s, const char *text, size_t len);
-	void (*on_writable)(void *ctx, struct vc_session *s, enum vc_channel ch); // vc_session_space is not NULL any more
-	void (*on_reader_closed)(void *ctx, struct vc_session *s, enum vc_channel ch); // the peer takes no more of it
-	void (*on_acked)(void *ctx, struct vc_session *s); // all that was sent on all channels is acknowledged
+	void (*on_message)(void *ctx, struct vc_mux_session *s, const char *text, size_t len);
+	void (*on_writable)(void *ctx, struct vc_mux_session *s, enum vc_channel ch); // vc_mux_session_space is not NULL any more
+	void (*on_reader_closed)(void *ctx, struct vc_mux_session *s, enum vc_channel ch); // the peer takes no more of it
+	void (*on_acked)(void *ctx, struct vc_mux_session *s); // all that was sent on all channels is acknowledged
 	// The peer ended the session, or broke the protocol (it was told). The session is freed after this returns.
-	void (*on_reset)(void *ctx, struct vc_session *s, const char *code, const char *message);
-	void (*on_attached)(void *ctx, struct vc_session *s); // may be NULL: a RESUME exchange has completed
+	void (*on_reset)(void *ctx, struct vc_mux_session *s, const char *code, const char *message);
+	void (*on_attached)(void *ctx, struct vc_mux_session *s); // may be NULL: a RESUME exchange has completed
 };
 
 struct vc_mux_config {
@@ -61,43 +62,43 @@ struct vc_mux_config {
 struct vc_mux *vc_mux_create(const struct vc_mux_config *conf, const struct vc_mux_ops *ops, void *ctx);
 void vc_mux_destroy(struct vc_mux *mux); // drops all sessions without a word and without callbacks
 // Feeds one frame that came over `route`. What breaks the protocol is answered with RESET; never fails.
-void vc_mux_input(struct vc_mux *mux, void *route, struct vc_frame *frame, uint64_t now_ms);
+void vc_mux_input(struct vc_mux *mux, void *route, struct vc_link_frame *frame, uint64_t now_ms);
 void vc_mux_route_up(struct vc_mux *mux, void *route, uint64_t now_ms);	 // clients on it resume
 void vc_mux_route_down(struct vc_mux *mux, void *route, uint64_t now_ms); // its sessions wait for a RESUME
 void vc_mux_route_writable(struct vc_mux *mux, void *route, uint64_t now_ms);
 void vc_mux_tick(struct vc_mux *mux, uint64_t now_ms); // about twice a second: repeats RESUME
 size_t vc_mux_sessions(const struct vc_mux *mux);
 // Calls fn for each session; fn may destroy it.
-void vc_mux_each(struct vc_mux *mux, void (*fn)(void *arg, struct vc_session *s), void *arg);
+void vc_mux_each(struct vc_mux *mux, void (*fn)(void *arg, struct vc_mux_session *s), void *arg);
 
 // Client or peer: makes a session on `route` (NULL: attach later). open_body is sent as an OPEN frame at each attach;
 // NULL where the relay does that (vcd for vcexec). NULL: no memory, id in use, or too many.
-struct vc_session *vc_session_create(struct vc_mux *mux, void *route, uint64_t id, enum vc_mux_role role,
+struct vc_mux_session *vc_mux_session_create(struct vc_mux *mux, void *route, uint64_t id, enum vc_mux_role role,
 				     const char *open_body, uint64_t now_ms, struct vc_error *err);
-void vc_session_destroy(struct vc_session *s); // without a word to the peer, without callbacks
+void vc_mux_session_destroy(struct vc_mux_session *s); // without a word to the peer, without callbacks
 // Tells the peer and destroys; no callback. code: "done", "canceled", "lost", "denied"...
-void vc_session_reset(struct vc_session *s, const char *code, const char *message);
-void vc_session_attach(struct vc_session *s, void *route, uint64_t now_ms); // client: (re)binds to a route and resumes
-struct vc_session *vc_session_find(const struct vc_mux *mux, uint64_t id);
-uint64_t vc_session_id(const struct vc_session *s);
-void *vc_session_route(const struct vc_session *s); // NULL while detached
-void vc_session_set_data(struct vc_session *s, void *data);
-void *vc_session_data(const struct vc_session *s);
-uint64_t vc_session_detached_ms(const struct vc_session *s, uint64_t now_ms); // how long nobody has been there; 0: attached
+void vc_mux_session_reset(struct vc_mux_session *s, const char *code, const char *message);
+void vc_mux_session_attach(struct vc_mux_session *s, void *route, uint64_t now_ms); // client: (re)binds to a route and resumes
+struct vc_mux_session *vc_mux_session_find(const struct vc_mux *mux, uint64_t id);
+uint64_t vc_mux_session_id(const struct vc_mux_session *s);
+void *vc_mux_session_route(const struct vc_mux_session *s); // NULL while detached
+void vc_mux_session_set_data(struct vc_mux_session *s, void *data);
+void *vc_mux_session_data(const struct vc_mux_session *s);
+uint64_t vc_mux_session_detached_ms(const struct vc_mux_session *s, uint64_t now_ms); // how long nobody has been there; 0: attached
 
 // Sending. space: where up to *ret_len bytes may be put; NULL when credit or buffers are used up (on_writable follows) or
-// the stream is over. commit sends as much as goes. write copies, returns how many bytes were taken.
-uint8_t *vc_session_space(struct vc_session *s, enum vc_channel ch, size_t *ret_len);
-void vc_session_commit(struct vc_session *s, enum vc_channel ch, size_t len);
-size_t vc_session_write(struct vc_session *s, enum vc_channel ch, const void *data, size_t len);
-void vc_session_eof(struct vc_session *s, enum vc_channel ch);
+// the stream is over; nothing else of this session may be called before commit. commit sends as much as goes. write copies, returns how many bytes were taken.
+uint8_t *vc_mux_session_space(struct vc_mux_session *s, enum vc_channel ch, size_t *ret_len);
+void vc_mux_session_commit(struct vc_mux_session *s, enum vc_channel ch, size_t len);
+size_t vc_mux_session_write(struct vc_mux_session *s, enum vc_channel ch, const void *data, size_t len);
+void vc_mux_session_eof(struct vc_mux_session *s, enum vc_channel ch);
 // Queues a whole control message whatever the credit (it waits in memory). -1: too long, too much waits, or no memory.
-int vc_session_message(struct vc_session *s, const char *text, size_t len, struct vc_error *err);
-bool vc_session_acked(const struct vc_session *s); // nothing sent is unacknowledged
+int vc_mux_session_message(struct vc_mux_session *s, const char *text, size_t len, struct vc_error *err);
+bool vc_mux_session_acked(const struct vc_mux_session *s); // nothing sent is unacknowledged
 
 // Receiving what on_data did not take: look, then consume; credit grows as bytes are consumed.
-const uint8_t *vc_session_peek(const struct vc_session *s, enum vc_channel ch, size_t *ret_len); // NULL: nothing waits
-void vc_session_consume(struct vc_session *s, enum vc_channel ch, size_t len); // may call on_eof
-void vc_session_close_reader(struct vc_session *s, enum vc_channel ch); // the peer's writer is to get EPIPE
+const uint8_t *vc_mux_session_peek(const struct vc_mux_session *s, enum vc_channel ch, size_t *ret_len); // NULL: nothing waits
+void vc_mux_session_consume(struct vc_mux_session *s, enum vc_channel ch, size_t len); // may call on_eof
+void vc_mux_session_close_reader(struct vc_mux_session *s, enum vc_channel ch); // the peer's writer is to get EPIPE
 
 #endif

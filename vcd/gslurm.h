@@ -30,7 +30,7 @@ struct gslurm_config {
 
 struct gslurm_ops {
 	// Sends a frame to the guest behind route (a glink); as in vc_mux_ops: 0 sent, -1 not taken.
-	int (*send_frame)(void *ctx, void *route, struct vc_frame *frame);
+	int (*send_frame)(void *ctx, void *route, struct vc_link_frame *frame);
 };
 
 struct gslurm *gslurm_create(const struct gslurm_config *conf, const struct gslurm_ops *ops, void *ctx, struct vc_error *err);
@@ -39,7 +39,7 @@ void gslurm_destroy(struct gslurm *g, void (*done)(void *arg), void *arg);
 
 // From glink: every frame whose session has VC_SESSION_FROM_GUEST, OPEN included. route names the guest's link; any
 // pointer that stays the same for the life of that link.
-void gslurm_input(struct gslurm *g, void *route, struct vc_frame *frame);
+void gslurm_input(struct gslurm *g, void *route, struct vc_link_frame *frame);
 void gslurm_route_down(struct gslurm *g, void *route);
 void gslurm_route_writable(struct gslurm *g, void *route);
 

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// vcexec: runs one task of a job in a member of its virtual cluster and behaves as that task would.
+//
+// Owns nothing but this process. Called by the SPANK plugin (VCEXEC_TASK says what for, the arguments are the task's own)
+// or by hand with options. Fails with one line on standard error and status 1, or 126 and 127 as a shell.
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "libvc/buf.h"
+#include "libvc/client.h"
+#include "libvc/execclient.h"
+#include "libvc/json.h"
+#include "libvc/parse.h"
+#include "libvc/taskref.h"
+
+#define ATTACH_MS 30000	 // vcd asks the controller for the reason when a cluster is not here
+#define FILTERS_MAX 256	 // patterns in vcd's reply
+#define UNSET UINT32_MAX
+
+struct exec {
+	uint32_t job, restart, rank, local, tasks;
+	const char *kind; // task, script, exec, console
+	const char *script; // file to read
+	bool pty;
+	struct vc_exec_start start;
+	struct vc_execclient client;
+	char where[VC_NAME_MAX + 64];
+	const char *socket;
+};
+
+// Never passed on: they describe this host's processes, files and sockets.
+static char *const own_filter[] = {"VCEXEC_TASK", "VCEXEC_PROGRAM", NULL};
+static const char *const default_filter[] = {
+	"PMI_FD",	    "PMI_JOBID",	      "PMI2_*",			"PMIX_*",	    "SLURMD_*",
+	"SLURM_SPANK_*",    "SPANK_*",		      "SLURM_SRUN_COMM_*",	"SLURM_PMI*",	    "SLURM_STEP_LAUNCHER_PORT",
+	"SLURM_LAUNCH_NODE_IPADDR", "SLURM_PTY_PORT", "SLURM_PTY_WIN_*", "SLURM_CONF", "SLURM_JWT",
+	"DBUS_*",	    "XDG_RUNTIME_DIR",	      "XDG_SESSION_*",		"SSH_*",	    "KRB5CCNAME",
+	NULL,
+};
+
+static const char usage_text[] =
+	"Usage: vcexec [options] -- COMMAND [ARGUMENT...]\n"
+	"Runs a command in a member of a job's virtual cluster.\n"
+	"\n"
+	"  --job=N        the job (SLURM_JOB_ID)\n"
+	"  --restart=N    its restart count (SLURM_RESTART_COUNT, else 0)\n"
+	"  --rank=R       on this member; or:\n"
+	"  --local=L      the L-th of the step's tasks on this host (SLURM_LOCALID)\n"
+	"  --tasks=T      how many those are (SLURM_STEP_TASKS_PER_NODE)\n"
+	"  --script       COMMAND is a batch script on this host\n"
+	"  --pty          with a terminal\n"
+	"  --socket=PATH  vcd's socket\n"
+	"  --help, --version\n";
+
+static int fail(const struct vc_error *err, int status)
+{
+	fprintf(stderr, "vcluster: %s\n", err->text);
+	return status;
+}
+
+// ---- options ----
+
+static int env_u32(const char *name, uint32_t *value, struct vc_error *err)
+{
+	uint64_t n;
+	const char *text = getenv(name);
+	if (*value != UNSET || !text || !*text)
+		return 0;
+	if (vc_parse_u64(name, text, 0, UINT32_MAX - 1, &n, err) < 0)
+		return -1;
+	*value = (uint32_t)n;
+	return 0;
+}
+
+// "4(x2),3": steps with one count for all hosts are what Slurm's tasks see most; by hand --tasks says it.
+static int env_tasks(struct exec *x, struct vc_error *err)
+{
+	const char *text = getenv("SLURM_STEP_TASKS_PER_NODE");
+	uint64_t n;
+	char first[16];
+	if (x->tasks != UNSET || !text)
+		return 0;
+	snprintf(first, sizeof(first), "%.*s", (int)strcspn(text, "(,"), text);
+	if (vc_parse_u64("SLURM_STEP_TASKS_PER_NODE", first, 1, UINT32_MAX - 1, &n, err) < 0)
+		return -1;
+	x->tasks = (uint32_t)n;
+	return 0;
+}
+
+static int defaults(struct exec *x, struct vc_error *err)
+{
+	if (env_u32("SLURM_JOB_ID", &x->job, err) < 0 || env_u32("SLURM_RESTART_COUNT", &x->restart, err) < 0 ||
+	    env_u32("SLURM_LOCALID", &x->local, err) < 0 || env_tasks(x, err) < 0)
+		return -1;
+	if (x->restart == UNSET)
+		x->restart = 0;
+	if (x->local == UNSET)
+		x->local = 0;
+	if (x->tasks == UNSET)
+		x->tasks = x->local + 1;
+	if (x->job == UNSET)
+		return vc_error_set(err, VC_EUSER, "which job? give --job, or run inside one");
+	return 0;
+}
+
+static int option_u32(struct exec *x, int opt, struct vc_error *err)
+{
+	struct {
+		int opt;
+		const char *name;
+		uint32_t *value;
+	} table[] = {{'j', "--job", &x->job},	  {'r', "--restart", &x->restart}, {'k', "--rank", &x->rank},
+		     {'l', "--local", &x->local}, {'t', "--tasks", &x->tasks}};
+	uint64_t n;
+	for (size_t i = 0; i < VC_ARRAY_LEN(table); i++) {
+		if (table[i].opt != opt)
+			continue;
+		if (vc_parse_u64(table[i].name, optarg, 0, UINT32_MAX - 1, &n, err) < 0)
+			return -1;
+		*table[i].value = (uint32_t)n;
+		return 0;
+	}
+	return vc_error_set(err, VC_EUSER, "unknown option; vcexec --help lists them");
+}
+
+// Sets *ret_done when there is nothing to run (--help, --version).
+static int parse_options(struct exec *x, int argc, char **argv, bool *ret_done, struct vc_error *err)
+{
+	static const struct option options[] = {
+		{"job", 1, NULL, 'j'},	  {"restart", 1, NULL, 'r'}, {"rank", 1, NULL, 'k'},  {"local", 1, NULL, 'l'},
+		{"tasks", 1, NULL, 't'},  {"script", 0, NULL, 's'},  {"pty", 0, NULL, 'p'},   {"socket", 1, NULL, 'S'},
+		{"help", 0, NULL, 'h'}, {"version", 0, NULL, 'V'}, {NULL, 0, NULL, 0},
+	};
+	int opt;
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+		switch (opt) {
+		case 's':
+			x->kind = "script";
+			break;
+		case 'p':
+			x->pty = true;
+			break;
+		case 'S':
+			x->socket = optarg;
+			break;
+		case 'h':
+		case 'V':
+			fputs(opt == 'h' ? usage_text : "vcexec " PACKAGE_VERSION "\n", stdout);
+			*ret_done = true;
+			return 0;
+		default:
+			if (option_u32(x, opt, err) < 0)
+				return -1;
+		}
+	}
+	if (!argv[optind])
+		return vc_error_set(err, VC_EUSER, "no command was given; vcexec --help says how");
+	if (strcmp(x->kind, "script") == 0)
+		x->script = argv[optind];
+	return defaults(x, err);
+}
+
+// From the plugin: argv[1..] are the task's own, argv[0] is ours in place of the program's.
+static int parse_taskref(struct exec *x, const char *text, char **argv, struct vc_error *err)
+{
+	struct vc_taskref ref;
+	char *program = getenv(VC_TASKREF_PROGRAM_ENV);
+	if (vc_taskref_parse(text, &ref, err) < 0)
+		return vc_error_wrap(err, "%s", VC_TASKREF_ENV);
+	if (!program || !*program)
+		return vc_error_set(err, VC_EUSER, "%s is set but not %s", VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV);
+	x->job = ref.job;
+	x->restart = ref.restart;
+	x->local = ref.local;
+	x->tasks = ref.tasks;
+	argv[0] = program;
+	if (ref.kind == VC_TASK_SCRIPT) {
+		x->kind = "script";
+		x->script = program;
+	}
+	return 0;
+}
+
+// ---- attach ----
+
+static struct json_object *attach_params(const struct exec *x, uint64_t session, bool resume)
+{
+	char id[17];
+	snprintf(id, sizeof(id), "%016" PRIx64, session);
+	vc_autojson struct json_object *p = json_object_new_object();
+	if (!p || vc_json_add_int(p, "job", x->job) < 0 || vc_json_add_int(p, "restart", x->restart) < 0 ||
+	    vc_json_add_str(p, "kind", x->kind) < 0 || vc_json_add_str(p, "session", id) < 0 ||
+	    vc_json_add_bool(p, "resume", resume) < 0)
+		return NULL;
+	int rc = x->rank != UNSET ? vc_json_add_int(p, "rank", x->rank)
+				  : vc_json_add_int(p, "local", x->local) < 0 ? -1 : vc_json_add_int(p, "tasks", x->tasks);
+	return rc < 0 ? NULL : vc_steal(&p);
+}
+
+static void filter_env(struct vc_exec_start *start, char *const *filter)
+{
+	char **env = vc_exec_env_filter(start->env, filter);
+	if (!env)
+		return;
+	vc_strv_free(start->env);
+	start->env = env;
+}
+
+// What the reply says: where the task runs and which variables stay behind.
+static void take_reply(struct exec *x, struct json_object *reply)
+{
+	const char *name = "";
+	uint32_t rank = 0;
+	vc_autostrv char **filter = NULL;
+	vc_json_u32(reply, "rank", UINT32_MAX - 1, &rank, NULL);
+	vc_json_str_opt(reply, "name", VC_NAME_MAX, &name, NULL);
+	snprintf(x->where, sizeof(x->where), "member %u (%s) of job %u", rank, name, x->job);
+	bool given = vc_json_strv(reply, "filter", FILTERS_MAX, VC_NAME_MAX * 2, &filter, NULL) == 0;
+	filter_env(&x->start, given ? filter : (char *const *)default_filter);
+}
+
+static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_buf *pending, struct vc_error *err)
+{
+	struct exec *x = ctx;
+	vc_autojson struct json_object *reply = NULL, *params = attach_params(x, session, resume);
+	struct vc_client_opts opts = {.path = x->socket};
+	vc_autoclient struct vc_client *client = vc_client_connect(&opts, err);
+	if (!client)
+		return -1;
+	if (!params)
+		return vc_error_set(err, VC_EFAILED, "no memory");
+	if (vc_client_call(client, "task.attach", params, ATTACH_MS, NULL, NULL, &reply, err) < 0)
+		return -1;
+	if (!resume)
+		take_reply(x, reply);
+	if (vc_client_take_fd(client, ret_fd, pending, err) < 0)
+		return -1;
+	client = NULL;
+	return 0;
+}
+
+// ---- main ----
+
+// srun --pty gives the task a terminal of its own and says so.
+static bool wants_pty(const struct exec *x)
+{
+	return x->pty || (getenv("SLURM_PTY_PORT") && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
+}
+
+static int run(struct exec *x, char **argv)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	struct vc_exec_result result;
+	if (vc_exec_start_from_self(&x->start, argv, own_filter, &err) < 0 ||
+	    (x->script && vc_exec_start_script(&x->start, x->script, &err) < 0))
+		return fail(&err, 1);
+	x->client = (struct vc_execclient){
+		.connect = attach,
+		.ctx = x,
+		.start = &x->start,
+		.pty = wants_pty(x),
+		.where = x->where,
+	};
+	int rc = vc_execclient_run(&x->client, &result, &err);
+	vc_exec_start_clear(&x->start);
+	if (rc < 0)
+		return fail(&err, result.status);
+	vc_execclient_die(&result);
+}
+
+int main(int argc, char **argv)
+{
+	struct exec x = {.job = UNSET, .restart = UNSET, .rank = UNSET, .local = UNSET, .tasks = UNSET, .kind = "task"};
+	struct vc_error err = VC_ERROR_INIT;
+	const char *ref = getenv(VC_TASKREF_ENV);
+	bool done = false;
+	snprintf(x.where, sizeof(x.where), "vcd");
+	if (ref ? parse_taskref(&x, ref, argv, &err) < 0 : parse_options(&x, argc, argv, &done, &err) < 0)
+		return fail(&err, 1);
+	return done ? 0 : run(&x, ref ? argv : argv + optind);
+}
