@@ -252,7 +252,7 @@ restage_host() {
         mount -t overlay -o "lowerdir=/run/vclab/stages/$1/usr:/usr" usr /usr
         cat >/etc/slurm/slurm.conf' restage "${LAB_STAGE##*/}" <"$LAB_STATE/etc/slurm/slurm.conf"
     for name in slurmctld slurmd vcd; do
-        host_daemons "$host" | grep -qx "$name" || continue
+        host_daemons "$host" | grep -x "$name" >/dev/null || continue
         daemon_stop "$host" "$name"
         daemon_start "$host" "$name"
     done

@@ -49,7 +49,7 @@ all_hosts() { echo ctl; compute_hosts; }
 
 require_host() {
     [ -n "${1:-}" ] || die "which host? one of: $(all_hosts | xargs)"
-    all_hosts | grep -qx -- "$1" || die "no host '$1' in lab $LAB_ID; there are: $(all_hosts | xargs)"
+    all_hosts | grep -x -- "$1" >/dev/null || die "no host '$1' in lab $LAB_ID; there are: $(all_hosts | xargs)"
 }
 
 # host_addr HOST -> address in the lab's network

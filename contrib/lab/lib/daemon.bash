@@ -16,7 +16,7 @@ host_daemons() {
 }
 
 require_daemon() {
-    host_daemons "$1" | grep -qx -- "${2:-}" ||
+    host_daemons "$1" | grep -x -- "${2:-}" >/dev/null ||
         die "host $1 has no daemon '${2:-}'; it has: $(host_daemons "$1" | xargs)"
 }
 
