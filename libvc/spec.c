@@ -428,15 +428,15 @@ int vc_spec_check(const struct vc_spec *spec, const struct vc_spec_request *requ
 	uint64_t cpus = (uint64_t)spec->vms * (spec->cpus ? spec->cpus : 1);
 	if (request->cpus_per_host_max && cpus > request->cpus_per_host_max)
 		return vc_error_set(err, VC_EUSER,
-				    "%u machines per host x %u CPUs are %llu, but this job gets at most %u CPUs on a host: "
+				    "%u machine%s per host x %u CPUs are %llu, but this job gets at most %u CPUs on a host: "
 				    "lower --vcluster-vms or --vcluster-cpus, or ask for more with -c",
-				    spec->vms, spec->cpus ? spec->cpus : 1, (unsigned long long)cpus, request->cpus_per_host_max);
+				    spec->vms, spec->vms == 1 ? "" : "s", spec->cpus ? spec->cpus : 1, (unsigned long long)cpus, request->cpus_per_host_max);
 	uint64_t mem = spec->vms * (spec->mem_mib ? spec->mem_mib : VC_MEM_MIN_MIB);
 	if (request->mem_mib_per_host && mem > request->mem_mib_per_host)
 		return vc_error_set(err, VC_EUSER,
-				    "%u machines per host x %llu MiB%s are %llu MiB, but the job asks for %llu MiB per host: "
+				    "%u machine%s per host x %llu MiB%s are %llu MiB, but the job asks for %llu MiB per host: "
 				    "lower --vcluster-vms or --vcluster-mem, or raise --mem",
-				    spec->vms, (unsigned long long)(spec->mem_mib ? spec->mem_mib : VC_MEM_MIN_MIB),
+				    spec->vms, spec->vms == 1 ? "" : "s", (unsigned long long)(spec->mem_mib ? spec->mem_mib : VC_MEM_MIN_MIB),
 				    spec->mem_mib ? "" : " (the smallest)", (unsigned long long)mem,
 				    (unsigned long long)request->mem_mib_per_host);
 	return 0;

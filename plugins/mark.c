@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Marks: one empty file per vcluster job in a directory that only root writes. vcd makes and removes them as well.
+//
+// A mark that is not root's is not believed to be one; a name is a decimal job id, so no path can be forged.
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/limits.h"
+#include "plugins/plugin.h"
+
+static void mark_path(const struct plugin_args *args, uint32_t job, char buf[VC_PATH_MAX])
+{
+	snprintf(buf, VC_PATH_MAX, "%s/%" PRIu32, args->marks, job);
+}
+
+bool mark_exists(const struct plugin_args *args, uint32_t job)
+{
+	char path[VC_PATH_MAX];
+	struct stat st;
+	mark_path(args, job, path);
+	if (lstat(path, &st) < 0)
+		return errno != ENOENT && errno != ENOTDIR; // a mark that cannot be looked at counts: closed, not open
+	return st.st_uid == 0 && S_ISREG(st.st_mode);
+}
+
+static int make_dir(const char *path, struct vc_error *err)
+{
+	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		return vc_error_errno(err, "cannot make %s", path);
+	return 0;
+}
+
+int mark_create(const struct plugin_args *args, uint32_t job, struct vc_error *err)
+{
+	char path[VC_PATH_MAX];
+	snprintf(path, sizeof(path), "%s", args->marks);
+	char *slash = strrchr(path, '/');
+	if (slash && slash > path) {
+		*slash = '\0';
+		if (make_dir(path, err) < 0)
+			return -1;
+	}
+	if (make_dir(args->marks, err) < 0)
+		return -1;
+	mark_path(args, job, path);
+	vc_autoclose int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+	return fd < 0 ? vc_error_errno(err, "cannot make %s", path) : 0;
+}
+
+void mark_remove(const struct plugin_args *args, uint32_t job)
+{
+	char path[VC_PATH_MAX];
+	mark_path(args, job, path);
+	unlink(path);
+}

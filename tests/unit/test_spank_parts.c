@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The plugin's pure parts: plugstack arguments, the table of task decisions, multi-prog files, collected options.
+#include "tests/unit/test.h"
+
+#include "libvc/cleanup.h"
+#include "plugins/args.h"
+#include "plugins/decide.h"
+#include "plugins/multiprog.h"
+#include "plugins/options.h"
+
+static void test_args(void **state)
+{
+	(void)state;
+	struct plugin_args args;
+	char *good[] = {"socket=/tmp/s", "epilog-timeout=5s", "drain=no"};
+	assert_int_equal(plugin_args_parse(3, good, &args, NULL), 0);
+	assert_string_equal(args.socket, "/tmp/s");
+	assert_int_equal(args.epilog_ms, 5000);
+	assert_false(args.drain);
+	assert_string_equal(args.marks, "/run/vcd/jobs");
+	static const char *const bad[][2] = {
+		{"sokcet=/tmp/s", "unknown argument 'sokcet=/tmp/s'"}, {"socket", "unknown argument 'socket'"},
+		{"socket=tmp/s", "not an absolute path"},	       {"drain=maybe", "neither 'yes' nor 'no'"},
+		{"prolog-timeout=x", "prolog-timeout"},		       {"epilog-timeout=2h", "epilog-timeout"},
+	};
+	for (size_t i = 0; i < VC_ARRAY_LEN(bad); i++) {
+		char *argv[] = {(char *)bad[i][0]};
+		struct vc_error err = VC_ERROR_INIT;
+		assert_int_equal(plugin_args_parse(1, argv, &args, &err), -1);
+		assert_contains(err.text, bad[i][1]);
+		assert_string_equal(args.socket, "/tmp/s");
+	}
+}
+
+static const struct {
+	const char *what;
+	struct task_facts facts;
+	enum task_action action;
+	const char *why;
+} decisions[] = {
+	{"plain task", {0}, TASK_PLAIN, NULL},
+	{"plain batch", {.batch = true}, TASK_PLAIN, NULL},
+	{"plain job, everything odd",
+	 {.het = true, .container = true, .bcast = true, .multiprog = true, .no_program = true, .no_vcexec = true},
+	 TASK_PLAIN,
+	 NULL},
+	{"task", {.asked = true}, TASK_REPLACE, NULL},
+	{"task of a marked job", {.marked = true}, TASK_REPLACE, NULL},
+	{"batch", {.asked = true, .batch = true}, TASK_REPLACE, NULL},
+	{"batch on the host", {.asked = true, .batch = true, .script_host = true}, TASK_PLAIN, NULL},
+	{"its steps", {.asked = true, .script_host = true}, TASK_REPLACE, NULL},
+	{"het batch on the host", {.asked = true, .batch = true, .script_host = true, .het = true}, TASK_REFUSE, "heterogeneous"},
+	{"het", {.marked = true, .het = true}, TASK_REFUSE, "heterogeneous"},
+	{"container", {.asked = true, .container = true}, TASK_REFUSE, "--container"},
+	{"bcast into a directory", {.asked = true, .bcast = true}, TASK_REFUSE, "--bcast"},
+	{"no program", {.asked = true, .no_program = true}, TASK_REFUSE, "no program"},
+	{"no vcexec", {.asked = true, .no_vcexec = true}, TASK_REFUSE, "lacks vcexec"},
+	{"multi-prog", {.asked = true, .multiprog = true}, TASK_EXEC, NULL},
+	{"multi-prog, marked", {.marked = true, .multiprog = true}, TASK_EXEC, NULL},
+	{"multi-prog, wrapped", {.asked = true, .multiprog = true, .wrapped = true}, TASK_READY, NULL},
+	{"multi-prog, no vcexec", {.marked = true, .multiprog = true, .no_vcexec = true}, TASK_REFUSE, "lacks vcexec"},
+};
+
+static void test_decisions(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < VC_ARRAY_LEN(decisions); i++) {
+		const char *why = NULL;
+		enum task_action action = task_decide(&decisions[i].facts, &why);
+		if (action != decisions[i].action)
+			fail_msg("%s: %d", decisions[i].what, action);
+		if (decisions[i].why)
+			assert_contains(why, decisions[i].why);
+	}
+}
+
+// Whatever the facts: a task that is known to be a vcluster job's is plain only as a batch script that may be.
+static void test_decisions_fail_closed(void **state)
+{
+	(void)state;
+	for (unsigned bits = 0; bits < 1u << 11; bits++) {
+		const char *why = NULL;
+		struct task_facts f = {
+			.asked = bits & 1,	  .marked = bits & 2,	  .script_host = bits & 4, .batch = bits & 8,
+			.het = bits & 16,	  .container = bits & 32, .bcast = bits & 64,	   .multiprog = bits & 128,
+			.wrapped = bits & 256,	  .no_program = bits & 512, .no_vcexec = bits & 1024,
+		};
+		bool plain = task_decide(&f, &why) == TASK_PLAIN;
+		bool may = (!f.asked && !f.marked) || (f.batch && f.script_host && !f.het);
+		assert_int_equal(plain, may);
+	}
+}
+
+static const struct {
+	const char *text;
+	uint32_t rank;
+	const char *argv; // joined with '|'; NULL: refused
+} programs[] = {
+	{"0 hostname\n", 0, "hostname"},
+	{"0 hostname", 0, "hostname"},
+	{"# comment\n\n  0-3,7  ./a.out  -x  %t %o\n* other\n", 7, "./a.out|-x|7|4"},
+	{"0-3,7 ./a.out\n* other %t\n", 5, "other|5"},
+	{"* a\n0 b\n", 0, "a"},
+	{"1,0 a %o", 0, "a|1"},
+	{"0 a 'b c'd\\ e\\'f", 0, "a|b cd e'f"},
+	{"0 a '%t'%t", 0, "a|%t0"},
+	{"0 a 100%", 0, "a|100%"},
+	{"0 a %x", 0, "a|%x"},
+	{"0 a n=%t,%o", 0, "a|n=0,0"},
+	{"0 a '' b", 0, "a||b"},
+	{"0 a\tb\r\n", 0, "a|b"},
+	{"0\n", 0, NULL},
+	{"0 a 'b", 0, NULL},
+	{"x a", 0, NULL},
+	{"3-1 a", 2, NULL},
+	{"1 a", 0, NULL},
+	{"", 0, NULL},
+	{"-x", 0, NULL},
+	{"4294967296 a", 0, NULL},
+};
+
+static void test_multiprog(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < VC_ARRAY_LEN(programs); i++) {
+		vc_autostrv char **argv = NULL;
+		struct vc_error err = VC_ERROR_INIT;
+		char joined[256] = "";
+		int rc = multiprog_argv(programs[i].text, programs[i].rank, &argv, &err);
+		assert_int_equal(rc, programs[i].argv ? 0 : -1);
+		for (size_t j = 0; argv && argv[j]; j++)
+			snprintf(joined + strlen(joined), sizeof(joined) - strlen(joined), "%s%s", j ? "|" : "", argv[j]);
+		if (programs[i].argv)
+			assert_string_equal(joined, programs[i].argv);
+		else
+			assert_contains(err.text, "--multi-prog");
+	}
+}
+
+static void test_multiprog_wrap(void **state)
+{
+	(void)state;
+	vc_autofree char *text = multiprog_wrap("# c\n0-1 'a b' %t\n\n* /bin/x y", "/v/exec", NULL);
+	assert_string_equal(text, "0-1 /v/exec -- 'a b' %t\n* /v/exec -- /bin/x y\n");
+	vc_autostrv char **argv = NULL;
+	assert_int_equal(multiprog_argv(text, 1, &argv, NULL), 0);
+	assert_string_equal(argv[0], "/v/exec");
+	assert_string_equal(argv[1], "--");
+	assert_string_equal(argv[2], "a b");
+	assert_string_equal(argv[3], "1");
+	vc_autofree char *big = malloc(MULTIPROG_TEXT_MAX + 2);
+	memset(big, '\n', MULTIPROG_TEXT_MAX + 1);
+	big[MULTIPROG_TEXT_MAX + 1] = '\0';
+	assert_null(multiprog_wrap(big, "/v/exec", NULL));
+}
+
+static void options_cleanup(struct options *o)
+{
+	options_clear(o);
+}
+#define autooptions __attribute__((cleanup(options_cleanup))) struct options
+
+static void test_options_precedence(void **state)
+{
+	(void)state;
+	autooptions o = {0};
+	vc_autospec struct vc_spec *spec = NULL;
+	assert_int_equal(options_default(&o, VC_SPEC_OPT_VMS, "2", NULL), 0);
+	assert_int_equal(options_default(&o, VC_SPEC_OPT_STAGE_IN, "x", NULL), 0);
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_VMS, "2", NULL), 0); // Slurm hands the default over
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_STAGE_IN, "x", NULL), 0);
+	assert_int_equal(options_build(&o, &spec, NULL), 0);
+	assert_null(spec);
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_IMAGE, "img", NULL), 0);
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_VMS, "3", NULL), 0);
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_STAGE_IN, "a", NULL), 0);
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_STAGE_IN, "b", NULL), 0);
+	assert_int_equal(options_build(&o, &spec, NULL), 0);
+	assert_int_equal(spec->vms, 3);
+	assert_string_equal(spec->stage_in[0], "a");
+	assert_string_equal(spec->stage_in[1], "b");
+	assert_null(spec->stage_in[2]);
+}
+
+static void test_options_defaults(void **state)
+{
+	(void)state;
+	autooptions o = {0};
+	struct vc_spec *spec = NULL;
+	struct vc_error err = VC_ERROR_INIT;
+	assert_int_equal(options_default(&o, VC_SPEC_OPT_VMS, "many", NULL), 0);
+	assert_int_equal(options_build(&o, &spec, NULL), 0); // a plain job never notices
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_IMAGE, "img", NULL), 0);
+	assert_int_equal(options_build(&o, &spec, &err), -1);
+	assert_contains(err.text, "environment variable VCLUSTER_OPT_VMS: --vcluster-vms: 'many'");
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_VMS, "2", NULL), 0); // the command line's wins
+	assert_int_equal(options_build(&o, &spec, NULL), 0);
+	vc_spec_destroy(spec);
+	options_clear(&o);
+	assert_int_equal(options_default(&o, VC_SPEC_OPT_IMAGE, "../x", NULL), 0);
+	assert_int_equal(options_build(&o, &spec, &err), -1);
+	assert_contains(err.text, "VCLUSTER_OPT_IMAGE");
+}
+
+static void test_options_without_image(void **state)
+{
+	(void)state;
+	autooptions o = {0};
+	struct vc_spec *spec = NULL;
+	struct vc_error err = VC_ERROR_INIT;
+	assert_int_equal(options_take(&o, VC_SPEC_OPT_MEM, "1G", NULL), 0);
+	assert_int_equal(options_build(&o, &spec, &err), -1);
+	assert_string_equal(err.text, "--vcluster-mem needs --vcluster=IMAGE");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_args),
+		cmocka_unit_test(test_decisions),
+		cmocka_unit_test(test_decisions_fail_closed),
+		cmocka_unit_test(test_multiprog),
+		cmocka_unit_test(test_multiprog_wrap),
+		cmocka_unit_test(test_options_precedence),
+		cmocka_unit_test(test_options_defaults),
+		cmocka_unit_test(test_options_without_image),
+	};
+	return cmocka_run_group_tests_name("spank_parts", tests, NULL, NULL);
+}
