@@ -37,6 +37,15 @@ struct store *images_store(struct images *im)
 	return im->store;
 }
 
+// A user may give an own image any name: what vcd.conf trusts by its name alone is root's image of that name,
+// another owner's only as "UID/name".
+static bool is_trusted(const struct images *im, const struct store_entry *e)
+{
+	char qualified[IMAGE_NAME_MAX + 16];
+	snprintf(qualified, sizeof(qualified), "%lu/%s", (unsigned long)e->owner, e->name);
+	return (e->owner == 0 && conf_image_trusted(im->vcd->conf, e->name)) || conf_image_trusted(im->vcd->conf, qualified);
+}
+
 int images_resolve(struct images *im, const char *name, uid_t uid, char ret_digest[PLAN_HEX64_LEN + 1], bool *ret_trusted,
 		   struct vc_error *err)
 {
@@ -49,7 +58,7 @@ int images_resolve(struct images *im, const char *name, uid_t uid, char ret_dige
 				    "`vcctl image build RECIPE` makes one", name);
 	}
 	memcpy(ret_digest, entry.digest, PLAN_HEX64_LEN + 1);
-	*ret_trusted = conf_image_trusted(im->vcd->conf, name);
+	*ret_trusted = is_trusted(im, &entry);
 	return 0;
 }
 
@@ -127,7 +136,7 @@ static struct json_object *entry_to_json(const struct images *im, const struct s
 	vc_json_add_u64(obj, "size", e->size);
 	vc_json_add_u64(obj, "data_bytes", e->data_bytes);
 	vc_json_add_u64(obj, "pins", e->pins);
-	vc_json_add_bool(obj, "trusted", conf_image_trusted(im->vcd->conf, e->name));
+	vc_json_add_bool(obj, "trusted", is_trusted(im, e));
 	return obj;
 }
 
