@@ -25,12 +25,13 @@ enum { EXIT_OK, EXIT_RECIPE, EXIT_USAGE, EXIT_HOST };
 
 struct options {
 	const char *work_dir, *mirror, *mirror_proxy, *import;
-	uint64_t seconds;
+	uint64_t seconds, mem_mib, max_mib;
 	bool remove;
 };
 
 static const char usage[] =
-	"Usage: vc-build --work-dir=DIR [--mirror=URL] [--mirror-proxy=URL] [--import=TAR] [--time-limit=SECONDS] < RECIPE.json\n"
+	"Usage: vc-build --work-dir=DIR [--mirror=URL] [--mirror-proxy=URL] [--import=TAR] [--time-limit=SECONDS]\n"
+	"                [--memory=MIB] [--max-size=MIB] < RECIPE.json\n"
 	"       vc-build --work-dir=DIR --remove\n";
 
 static int take_option(int c, struct options *o, struct vc_error *err)
@@ -42,6 +43,8 @@ static int take_option(int c, struct options *o, struct vc_error *err)
 	case 'i': o->import = optarg; return 0;
 	case 'r': o->remove = true; return 0;
 	case 't': return vc_parse_u64("--time-limit", optarg, 1, IMAGE_BUILD_SECONDS_MAX, &o->seconds, err);
+	case 'M': return vc_parse_u64("--memory", optarg, 16, 1 << 20, &o->mem_mib, err);
+	case 's': return vc_parse_u64("--max-size", optarg, 1, IMAGE_SIZE_MAX >> 20, &o->max_mib, err);
 	default: return vc_error_set(err, EINVAL, "unknown option");
 	}
 }
@@ -52,10 +55,14 @@ static int parse_options(int argc, char **argv, struct options *o, struct vc_err
 		{"work-dir", required_argument, NULL, 'w'},	{"mirror", required_argument, NULL, 'm'},
 		{"mirror-proxy", required_argument, NULL, 'p'}, {"import", required_argument, NULL, 'i'},
 		{"time-limit", required_argument, NULL, 't'},	{"remove", no_argument, NULL, 'r'},
+		{"memory", required_argument, NULL, 'M'},	{"max-size", required_argument, NULL, 's'},
 		{NULL, 0, NULL, 0},
 	};
 	int c;
-	*o = (struct options){.mirror = IMAGE_DEFAULT_MIRROR, .seconds = IMAGE_BUILD_SECONDS};
+	*o = (struct options){.mirror = IMAGE_DEFAULT_MIRROR,
+			      .seconds = IMAGE_BUILD_SECONDS,
+			      .mem_mib = IMAGE_BUILD_MEM_MIB,
+			      .max_mib = IMAGE_SIZE_MAX >> 20};
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (take_option(c, o, err) < 0)
 			return -1;
@@ -121,6 +128,8 @@ static int build(struct build *b, const struct options *o, struct vc_error *err)
 	b->mirror = o->mirror;
 	b->import_fd = import;
 	b->env.limits.tree_bytes = recipe->size ? recipe->size : IMAGE_SIZE_DEFAULT_MAX;
+	if (b->env.limits.tree_bytes > o->max_mib << 20)
+		b->env.limits.tree_bytes = o->max_mib << 20;
 	if (relay_resolve(o->mirror_proxy ? o->mirror_proxy : o->mirror, &b->env.mirror, err) < 0 && recipe->packages &&
 	    (recipe->packages[0] || recipe->base == RECIPE_BASE_DEBIAN))
 		return -1; // an import without packages needs no mirror
@@ -145,7 +154,7 @@ static int run(const struct options *o, struct vc_error *err)
 	b.env.limits.deadline_ms = run_now_ms() + o->seconds * 1000;
 	if (enter_work_dir(o->work_dir, err) < 0)
 		return -1;
-	if (!sandbox_cgroup_create())
+	if (!sandbox_cgroup_create(o->mem_mib))
 		fprintf(stderr, "-- no cgroup for this build: memory is not limited\n");
 	int rc = o->remove ? remove_all(&b, o, err) : build(&b, o, err);
 	sandbox_cgroup_remove();

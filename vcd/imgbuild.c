@@ -294,7 +294,9 @@ static int build_argv(struct imgbuild *b, char ***ret, struct vc_error *err)
 	struct image_build_conf build = {.mirror = conf->mirror[0] ? conf->mirror : NULL,
 					 .mirror_proxy = conf->mirror_proxy[0] ? conf->mirror_proxy : NULL,
 					 .import_path = b->import_path,
-					 .seconds = (unsigned)(conf->build_timeout_ms / 1000)};
+					 .seconds = (unsigned)(conf->build_timeout_ms / 1000),
+					 .mem_mib = (unsigned)conf->build_mem_mib,
+					 .max_mib = (unsigned)conf->image_max_mib};
 	return image_build_argv(&build, b->work_dir, ret, err);
 }
 

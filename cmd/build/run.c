@@ -59,7 +59,7 @@ static int check_size(struct watch *w, uint64_t now, struct vc_error *err)
 	w->next_walk_ms = now + TICK_MS + (run_now_ms() - now) * WALK_SHARE;
 	if (bytes <= w->env->limits.tree_bytes)
 		return 0;
-	return vc_error_set(err, VC_EUSER, "the image grew above its limit of %llu MiB: set size in the recipe",
+	return vc_error_set(err, VC_EUSER, "the image grew above its limit of %llu MiB: set size in the recipe, up to the site's limit",
 			    (unsigned long long)(w->env->limits.tree_bytes >> 20));
 }
 

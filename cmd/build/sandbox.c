@@ -220,21 +220,21 @@ static int child(const struct sandbox_spec *spec, int sock, int out)
 
 // --- cgroups -----------------------------------------------------------------------------------------------------------
 
+enum limited { LIMIT_NONE, LIMIT_PROCS, LIMIT_MEMORY };
+
 static const struct cgroup {
-	const char *root; // where the hierarchy is mounted
+	const char *root;  // where the hierarchy is mounted
 	const char *probe; // exists when it is one of this kind
 	struct {
-		const char *file, *format;
-		uint64_t value;
+		const char *file;
+		enum limited what;
 	} limits[2];
 } cgroups[] = {
 	{"/sys/fs/cgroup",
 	 "/sys/fs/cgroup/cgroup.controllers",
-	 {{"pids.max", "%llu", IMAGE_BUILD_PROCS}, {"memory.max", "%llu", (uint64_t)IMAGE_BUILD_MEM_MIB << 20}}},
-	{"/sys/fs/cgroup/pids", "/sys/fs/cgroup/pids/cgroup.procs", {{"pids.max", "%llu", IMAGE_BUILD_PROCS}}},
-	{"/sys/fs/cgroup/memory",
-	 "/sys/fs/cgroup/memory/cgroup.procs",
-	 {{"memory.limit_in_bytes", "%llu", (uint64_t)IMAGE_BUILD_MEM_MIB << 20}}},
+	 {{"pids.max", LIMIT_PROCS}, {"memory.max", LIMIT_MEMORY}}},
+	{"/sys/fs/cgroup/pids", "/sys/fs/cgroup/pids/cgroup.procs", {{"pids.max", LIMIT_PROCS}}},
+	{"/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/cgroup.procs", {{"memory.limit_in_bytes", LIMIT_MEMORY}}},
 };
 
 static void cgroup_path(const struct cgroup *c, const char *file, char *ret, size_t len)
@@ -265,8 +265,9 @@ static void cgroup_remove_stale(const struct cgroup *c)
 	globfree(&found);
 }
 
-bool sandbox_cgroup_create(void)
+bool sandbox_cgroup_create(uint64_t mem_mib)
 {
+	const uint64_t values[] = {[LIMIT_PROCS] = IMAGE_BUILD_PROCS, [LIMIT_MEMORY] = mem_mib << 20};
 	bool any = false;
 	for (size_t i = 0; i < VC_ARRAY_LEN(cgroups); i++) {
 		char path[256];
@@ -277,7 +278,7 @@ bool sandbox_cgroup_create(void)
 			continue;
 		for (size_t k = 0; k < VC_ARRAY_LEN(c->limits) && c->limits[k].file; k++) {
 			cgroup_path(c, c->limits[k].file, path, sizeof(path));
-			any |= write_number(path, c->limits[k].value) == 0;
+			any |= write_number(path, values[c->limits[k].what]) == 0;
 		}
 	}
 	return any;

@@ -54,7 +54,7 @@ int sandbox_start(const struct sandbox_spec *spec, struct sandbox *ret, struct v
 int sandbox_finish(struct sandbox *s, bool kill_it, int *ret_status, struct vc_error *err);
 
 // Limits on memory and processes of all runs of this build, where the host has cgroups for us; false: it has none.
-bool sandbox_cgroup_create(void);
+bool sandbox_cgroup_create(uint64_t mem_mib);
 void sandbox_cgroup_remove(void);
 
 #endif

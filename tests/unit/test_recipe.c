@@ -266,12 +266,13 @@ static void test_argv(void **state)
 {
 	(void)state;
 	vc_autostrv char **argv = NULL;
-	struct image_build_conf conf = {.program = "/x/vc-build", .import_path = "/spool/a"};
+	struct image_build_conf conf = {.program = "/x/vc-build", .import_path = "/spool/a", .mem_mib = 64};
 	assert_int_equal(image_build_argv(&conf, "/w", &argv, NULL), 0);
 	assert_string_equal(argv[0], "/x/vc-build");
 	assert_string_equal(argv[1], "--work-dir=/w");
 	assert_string_equal(argv[2], "--mirror=" IMAGE_DEFAULT_MIRROR);
 	assert_string_equal(argv[3], "--import=/spool/a");
+	assert_string_equal(argv[4], "--memory=64");
 	assert_null(argv[5]);
 }
 

@@ -24,17 +24,25 @@ static int push(char **argv, size_t *n, const char *option, const char *value)
 	return 0;
 }
 
+// An option with a number; 0 leaves vc-build's default.
+static int push_number(char **argv, size_t *n, const char *option, unsigned value)
+{
+	char text[24];
+	snprintf(text, sizeof(text), "%u", value);
+	return push(argv, n, option, value ? text : NULL);
+}
+
 int image_build_argv(const struct image_build_conf *conf, const char *work_dir, char ***ret, struct vc_error *err)
 {
-	char seconds[24];
 	size_t n = 0;
-	vc_autostrv char **argv = calloc(8, sizeof(*argv));
-	snprintf(seconds, sizeof(seconds), "%u", conf->seconds ? conf->seconds : IMAGE_BUILD_SECONDS);
+	vc_autostrv char **argv = calloc(9, sizeof(*argv));
 	if (!argv || push(argv, &n, "", conf->program ? conf->program : VC_LIBEXECDIR "/vc-build") < 0 ||
 	    push(argv, &n, "--work-dir=", work_dir) < 0 ||
 	    push(argv, &n, "--mirror=", conf->mirror ? conf->mirror : IMAGE_DEFAULT_MIRROR) < 0 ||
 	    push(argv, &n, "--mirror-proxy=", conf->mirror_proxy) < 0 ||
-	    push(argv, &n, "--import=", conf->import_path) < 0 || push(argv, &n, "--time-limit=", seconds) < 0)
+	    push(argv, &n, "--import=", conf->import_path) < 0 ||
+	    push_number(argv, &n, "--time-limit=", conf->seconds) < 0 ||
+	    push_number(argv, &n, "--memory=", conf->mem_mib) < 0 || push_number(argv, &n, "--max-size=", conf->max_mib) < 0)
 		return vc_error_set(err, ENOMEM, "vc-build: out of memory");
 	*ret = vc_steal(&argv);
 	return 0;

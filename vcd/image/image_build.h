@@ -18,6 +18,8 @@ struct image_build_conf {
 	const char *mirror_proxy; // http://ADDRESS:PORT, or NULL
 	const char *import_path;  // the tar of an import: base, as vcd spooled it; or NULL
 	unsigned seconds;	  // 0: IMAGE_BUILD_SECONDS
+	unsigned mem_mib;	  // of the sandbox, where a cgroup can limit it; 0: IMAGE_BUILD_MEM_MIB
+	unsigned max_mib;	  // of content, whatever the recipe says; 0: IMAGE_SIZE_MAX
 };
 
 // The NULL-terminated vector for the spawn; free with vc_strv_free(). work_dir is an empty directory on the
