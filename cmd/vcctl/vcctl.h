@@ -11,7 +11,7 @@
 #include "libvc/client.h"
 #include "libvc/error.h"
 
-// Exit codes, as vcctl(1) lists them.
+// Exit codes, as vcctl(1) lists them. exec and console end with the status of what they ran.
 enum ctl_exit {
 	CTL_OK = 0,
 	CTL_FAILED = 1, // also: check found something
@@ -26,7 +26,7 @@ enum ctl_exit {
 #define CTL_FOREVER_MS 0x7fffffff // 24 days: watching ends with the job
 
 struct ctl {
-	bool json, all, watch, is_public;
+	bool json, all, watch, is_public, pty;
 	const char *socket; // NULL: vcd's usual one
 };
 
@@ -38,6 +38,9 @@ int ctl_list(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_show(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_watch(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_view(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_console(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_exec(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_cp(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_build(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_import(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_list(struct ctl *ctl, char **args, int n, struct vc_error *err);

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Sessions in members: see session.h. The streams, signals and status are libvc/execclient.h's.
+#include "cmd/vcctl/session.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/json.h"
+
+// --- which member ------------------------------------------------------------------------------------------------
+
+static bool is_meant(struct json_object *member, const char *text)
+{
+	char rank[CTL_TEXT];
+	return strcmp(text, TARGET_ALL) == 0 || strcmp(text, ctl_str(member, "name")) == 0 ||
+	       strcmp(text, ctl_text_u64(ctl_u64(member, "rank"), rank)) == 0;
+}
+
+static void fill_target(struct target *t, struct json_object *cluster, struct json_object *member)
+{
+	struct json_object *owner = ctl_get(ctl_get(cluster, "plan"), "owner");
+	*t = (struct target){.job = (uint32_t)ctl_u64(cluster, "job"),
+			     .restart = (uint32_t)ctl_u64(cluster, "restart"),
+			     .rank = (uint32_t)ctl_u64(member, "rank")};
+	snprintf(t->name, sizeof(t->name), "%s", ctl_str(member, "name"));
+	snprintf(t->host, sizeof(t->host), "%s", ctl_str(member, "host"));
+	snprintf(t->user, sizeof(t->user), "%s", ctl_str(owner, "user"));
+	snprintf(t->home, sizeof(t->home), "%s", ctl_str(owner, "home"));
+}
+
+int target_find(const struct ctl *ctl, const char *job_text, const char *member, struct target **ret, size_t *ret_n,
+		struct vc_error *err)
+{
+	uint32_t job;
+	if (ctl_parse_job(job_text, &job, err) < 0)
+		return -1;
+	vc_autojson struct json_object *cluster = ctl_call(ctl, "cluster.show", ctl_job_params(job), err);
+	if (!cluster)
+		return -1;
+	struct json_object *members = ctl_get(ctl_get(cluster, "plan"), "members");
+	vc_autofree struct target *targets = calloc(ctl_len(members) + 1, sizeof(*targets));
+	size_t n = 0;
+	if (!targets)
+		return vc_error_set(err, ENOMEM, "out of memory");
+	for (size_t i = 0; i < ctl_len(members); i++)
+		if (is_meant(json_object_array_get_idx(members, i), member))
+			fill_target(&targets[n++], cluster, json_object_array_get_idx(members, i));
+	if (n == 0)
+		return vc_error_set(err, VC_ENOTFOUND, "job %u (%s) has no member '%s': give a rank or a name of `vcctl show %u`",
+				    job, ctl_str(cluster, "phase"), member, job);
+	*ret = vc_steal(&targets);
+	*ret_n = n;
+	return 0;
+}
+
+// --- the session -------------------------------------------------------------------------------------------------
+
+struct attach {
+	const struct ctl *ctl;
+	const struct target *target;
+	const char *kind;
+};
+
+static struct json_object *attach_params(const struct attach *a, uint64_t session, bool resume)
+{
+	struct json_object *params = ctl_job_params(a->target->job);
+	char id[17];
+	snprintf(id, sizeof(id), "%016" PRIx64, session);
+	vc_json_add_u64(params, "restart", a->target->restart);
+	vc_json_add_u64(params, "rank", a->target->rank);
+	vc_json_add_str(params, "kind", a->kind);
+	vc_json_add_str(params, "session", id);
+	vc_json_add_bool(params, "resume", resume);
+	return params;
+}
+
+static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_buf *pending, struct vc_error *err)
+{
+	const struct attach *a = ctx;
+	vc_autoclient struct vc_client *client = ctl_connect(a->ctl, err);
+	if (!client)
+		return -1;
+	vc_autojson struct json_object *params = attach_params(a, session, resume);
+	if (vc_client_call(client, "task.attach", params, CTL_CALL_MS, NULL, NULL, NULL, err) < 0) {
+		if (strcmp(a->target->host, vc_client_server_host(client)) != 0)
+			vc_error_wrap(err, "member %u (%s) is on host %s, this is %s", a->target->rank, a->target->name,
+				      a->target->host, vc_client_server_host(client));
+		return -1;
+	}
+	if (vc_client_take_fd(client, ret_fd, pending, err) < 0)
+		return -1;
+	client = NULL; // taken
+	return 0;
+}
+
+// As at a login: who one is, and what makes a terminal and its language work. Nothing else of this host's environment.
+static int fill_env(struct vc_exec_start *start, const struct target *t, struct vc_error *err)
+{
+	static const char *const kept[] = {"TERM", "LANG", "LC_ALL", "LC_CTYPE", "COLORTERM"};
+	const struct {
+		const char *name, *value;
+	} own[] = {{"HOME", t->home},
+		   {"USER", t->user},
+		   {"LOGNAME", t->user},
+		   {"SHELL", "/bin/sh"},
+		   {"PATH", VC_GUEST_DIR "/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"}};
+	for (size_t i = 0; i < VC_ARRAY_LEN(own); i++)
+		if (*own[i].value && vc_exec_setenv(start, own[i].name, own[i].value, err) < 0)
+			return -1;
+	for (size_t i = 0; i < VC_ARRAY_LEN(kept); i++)
+		if (getenv(kept[i]) && vc_exec_setenv(start, kept[i], getenv(kept[i]), err) < 0)
+			return -1;
+	return 0;
+}
+
+int session_run(const struct ctl *ctl, const struct target *target, const char *kind, char *const *argv, bool pty,
+		struct vc_exec_result *ret, struct vc_error *err)
+{
+	static char *const nothing[] = {"*", NULL};
+	struct attach a = {.ctl = ctl, .target = target, .kind = kind};
+	struct vc_exec_start start = {0};
+	char where[VC_NAME_MAX + 64];
+	snprintf(where, sizeof(where), "member %u (%s) of job %u", target->rank, target->name, target->job);
+	ret->status = CTL_FAILED;
+	if (vc_exec_start_from_self(&start, argv, nothing, err) < 0)
+		return -1;
+	free(vc_steal(&start.cwd)); // the home directory: this host's directory means nothing to an administrator's command
+	struct vc_execclient client = {.connect = attach, .ctx = &a, .start = &start, .pty = pty, .where = where};
+	int rc = fill_env(&start, target, err);
+	if (rc == 0)
+		rc = vc_execclient_run(&client, ret, err);
+	vc_exec_start_clear(&start);
+	return rc;
+}

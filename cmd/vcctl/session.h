@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A command in a member of a cluster: which member is meant, and the session that runs it over this process's streams.
+#ifndef VCCTL_SESSION_H
+#define VCCTL_SESSION_H
+
+#include <stdint.h>
+
+#include "cmd/vcctl/vcctl.h"
+#include "libvc/execclient.h"
+
+struct target {
+	uint32_t job, restart, rank;
+	char name[VC_NAME_MAX + 1];
+	char host[VC_HOSTNAME_MAX + 1];
+	char user[VC_NAME_MAX + 1]; // owner of the job
+	char home[VC_PATH_MAX];	    // in the guest
+};
+
+#define TARGET_ALL "all"
+
+// The members that `member` names: a rank, a name, or all of them; free(*ret). VC_ENOTFOUND names those there are.
+int target_find(const struct ctl *ctl, const char *job, const char *member, struct target **ret, size_t *ret_n,
+		struct vc_error *err);
+
+// Runs argv as the job's user in its home directory over this process's standard streams. kind: "exec" or "console".
+// -1: it did not start, or was lost; ret->status is what to exit with.
+int session_run(const struct ctl *ctl, const struct target *target, const char *kind, char *const *argv, bool pty,
+		struct vc_exec_result *ret, struct vc_error *err);
+
+#endif
