@@ -15,6 +15,7 @@
 
 struct check;
 struct clusters;
+struct host;
 struct images;
 struct peers;
 struct rpc;
@@ -33,6 +34,7 @@ struct vcd {
 	struct peers *peers;
 	struct check *check;
 	struct images *images;
+	struct host *host;
 	struct clusters *clusters; // methods everywhere, clusters on the controller
 	struct server *server;
 	uv_signal_t signals[4];

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// What host.c (resources, take-back) and hostrpc.c (methods, admission) share.
+#ifndef VCD_HOST_INT_H
+#define VCD_HOST_INT_H
+
+#include <json-c/json.h>
+#include <uv.h>
+
+#include "vcd/host.h"
+
+#define HOST_FETCHES_MAX 8 // image fetches at once; more only share the same line
+
+struct admission;
+struct roster;
+struct tasks;
+
+struct taken { // a share of the database, until it is walked
+	struct taken *next;
+	char id[PLAN_ID_LEN + 1];
+	struct share *share; // NULL: it could not be read, the row goes
+	char *phase;
+	struct json_object *extra;
+};
+
+struct failure { // what host.fail said
+	struct plan_key key;
+	uid_t uid;
+	char reason[VC_ERROR_TEXT_MAX];
+};
+
+struct released {
+	char id[PLAN_ID_LEN + 1]; // "" when it was released by its key before its plan came
+	struct plan_key key;
+};
+
+struct host {
+	struct vcd *vcd;
+	struct hv *hv;
+	struct tasks *tasks;
+	uv_timer_t timer;
+	bool timer_up, stopped;
+	bool ready; // what an earlier vcd left was taken back
+	bool polling, libvirt_lost;
+	uint64_t poll_at; // loop time
+	struct share *shares, *dead;
+	struct taken *taken;
+	struct roster *roster;
+	char *run_dir, *state_dir; // for checks in workers
+	uint64_t mem_mib;	   // of this host
+
+	bool finding, machine_known;
+	char *kernel, *initrd;
+	struct sharework_machine machine;
+	struct share *fetching[HOST_FETCHES_MAX];
+
+	struct admission *waiting;
+	struct failure *failures; // rings
+	size_t n_failures, next_failure;
+	struct released *released;
+	size_t n_released, next_released;
+};
+
+struct share *host_find_cluster(struct host *h, const char *id);
+// Takes work.
+struct share *host_add_share(struct host *h, struct sharework *work, struct vc_error *err);
+
+int host_methods_register(struct host *h, struct vc_error *err);
+void host_methods_stop(struct host *h); // answers what waits for admission
+void host_admit_waiting(struct host *h);
+
+#endif

@@ -1,0 +1,1183 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A cluster's share of this host: see share.h. The blocking part of each step is in sharework.c.
+#include "vcd/share.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/json.h"
+#include "libvc/log.h"
+#include "vcd/conf.h"
+#include "vcd/fault.h"
+#include "vcd/glink.h"
+#include "vcd/gslurm.h"
+#include "vcd/host.h"
+#include "vcd/rpc.h"
+#include "vcd/state.h"
+#include "vcd/vcd.h"
+#include "vcd/work.h"
+
+#define IMAGE_LIMIT_MS (30u * 60 * 1000) // fetching the largest image over a slow site network
+#define FILES_LIMIT_MS 60000u		 // overlays, directories, links: milliseconds on a healthy host
+#define CONFIGURE_MS 20000u		 // guest.configure and guest.view: milliseconds, seconds in an overloaded guest
+#define RETRY_MS 1000u			 // between two tries to undo a step
+
+enum goal { GOAL_GONE, GOAL_PREPARED, GOAL_UP, GOAL_VIEW };
+
+struct member {
+	struct share *share;
+	const struct plan_member *plan;
+	struct glink *link;
+	bool running;	 // its domain was seen
+	bool down;	 // it ended by itself
+	bool configured; // by this or an earlier vcd
+	uint64_t epoch;	 // of the view that it has
+	bool telling;	 // guest.view under way
+	uint64_t tell_at; // loop time: not before
+	uint64_t ready_ms; // loop time
+};
+
+struct waiter {
+	struct waiter *next;
+	struct share *share;
+	struct rpc_request *req;
+	enum goal goal;
+	uint64_t epoch;	   // GOAL_VIEW
+	uint64_t deadline; // loop time
+};
+
+struct share {
+	struct share *next;
+	struct host *host;
+	struct vcd *vcd;
+	struct sharework *work;
+	enum share_phase phase;
+	enum goal goal; // of the runner: GONE, PREPARED, UP
+	size_t begun;	// steps begun: what a release has to undo
+	bool busy;	// a step is under way
+	bool undoing;	// and it is an undo
+	bool idle;	// and it waits for the loop, not for a worker: it can be given up
+	bool in_walk;
+	bool adopted; // guests ran before this vcd: a failing step must not end them
+	bool stopped;
+	bool polled; // was up when the list of domains was asked for
+	struct vc_error error; // why it failed
+	struct member *members;
+	size_t n_members, starting;
+	struct vc_error start_error;
+	uint64_t boot_began, boot_limit; // loop time
+	uint64_t retry_at;		 // loop time of the next try to undo; 0: none
+	struct json_object *view;
+	uint64_t epoch;
+	struct waiter *waiters;
+	struct gslurm *gslurm;
+	bool gslurm_closing;
+	char job[24]; // for the log
+	struct vc_log_ctx log;
+};
+
+struct step {
+	const char *name;
+	// 0: done, 1: step_done() follows, -1: failed; undo also 2: step_done() has been called
+	int (*run)(struct share *s, struct vc_error *err);
+	int (*undo)(struct share *s, struct vc_error *err);
+};
+
+static void walk(struct share *s);
+
+static uint64_t now(const struct share *s)
+{
+	return uv_now(&s->vcd->loop);
+}
+
+// --- phases ---------------------------------------------------------------------------------------------------
+
+static const char *const phase_names[] = {
+	[SHARE_PREPARING] = "preparing", [SHARE_PREPARED] = "prepared", [SHARE_BOOTING] = "booting",
+	[SHARE_UP] = "up",		 [SHARE_FAILED] = "failed",	[SHARE_RELEASING] = "releasing",
+};
+
+const char *share_phase_name(enum share_phase phase)
+{
+	return phase_names[phase];
+}
+
+static int save(struct share *s, struct vc_error *err)
+{
+	const struct plan *plan = s->work->plan;
+	struct state_share row = {.job = plan->key.job, .restart = plan->key.restart, .phase = phase_names[s->phase]};
+	vc_autojson struct json_object *json = plan_to_json(plan), *extra = json_object_new_object();
+	if (!json || !extra)
+		return vc_error_set(err, ENOMEM, "share of job %s", s->job);
+	if (s->view)
+		vc_json_add(extra, "view", json_object_get(s->view));
+	snprintf(row.cluster, sizeof(row.cluster), "%s", plan->id);
+	snprintf(row.slurm, sizeof(row.slurm), "%s", plan->key.slurm);
+	row.plan = json;
+	row.extra = extra;
+	return state_share_put(s->vcd->state, &row, err);
+}
+
+// The database is behind, not wrong, when this fails: the next phase is saved again.
+static void set_phase(struct share *s, enum share_phase phase)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (s->phase == phase)
+		return;
+	s->phase = phase;
+	vc_log_ctx(VC_LOG_INFO, &s->log, "cluster %s: %s", s->work->short_id, phase_names[phase]);
+	if (s->begun && save(s, &err) < 0)
+		vc_log_ctx(VC_LOG_ERR, &s->log, "cluster %s: %s", s->work->short_id, err.text);
+}
+
+// --- waiting requests -----------------------------------------------------------------------------------------
+
+static struct waiter *unlink_waiter(struct waiter *w)
+{
+	struct waiter **at = &w->share->waiters;
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	return w;
+}
+
+static void fail_waiter(struct waiter *w, const struct vc_error *err)
+{
+	unlink_waiter(w);
+	rpc_reply_error(w->req, err);
+	free(w);
+}
+
+static struct json_object *boot_result(struct share *s)
+{
+	struct json_object *result = json_object_new_object(), *list = json_object_new_array();
+	for (size_t i = 0; i < s->n_members; i++) {
+		const struct member *m = &s->members[i];
+		struct json_object *item = json_object_new_object();
+		vc_json_add_u64(item, "rank", m->plan->rank);
+		uint64_t ms = m->ready_ms > s->boot_began ? m->ready_ms - s->boot_began : 0;
+		vc_json_add(item, "seconds", json_object_new_double((double)ms / 1000));
+		json_object_array_add(list, item);
+	}
+	vc_json_add(result, "members", list);
+	return result;
+}
+
+static bool view_is_everywhere(const struct share *s, uint64_t epoch)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		if (!s->members[i].down && s->members[i].epoch < epoch)
+			return false;
+	}
+	return true;
+}
+
+static bool goal_reached(struct share *s, const struct waiter *w)
+{
+	switch (w->goal) {
+	case GOAL_PREPARED:
+		return s->phase == SHARE_PREPARED || s->phase == SHARE_BOOTING || s->phase == SHARE_UP;
+	case GOAL_UP:
+		return s->phase == SHARE_UP;
+	case GOAL_VIEW:
+		return view_is_everywhere(s, w->epoch);
+	case GOAL_GONE:
+		break;
+	}
+	return false;
+}
+
+// Answers whoever has what he waits for.
+static void answer(struct share *s)
+{
+	for (struct waiter *next, *w = s->waiters; w; w = next) {
+		next = w->next;
+		if (!goal_reached(s, w))
+			continue;
+		unlink_waiter(w);
+		rpc_reply(w->req, w->goal == GOAL_UP ? boot_result(s) : NULL);
+		free(w);
+	}
+}
+
+static void fail_waiters(struct share *s, const struct vc_error *err, bool also_release)
+{
+	for (struct waiter *next, *w = s->waiters; w; w = next) {
+		next = w->next;
+		if (also_release || w->goal != GOAL_GONE)
+			fail_waiter(w, err);
+	}
+}
+
+static void on_cancel(struct rpc_request *req, void *ctx)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	(void)req;
+	vc_error_set(&err, VC_ECANCELED, "the caller went away");
+	fail_waiter(ctx, &err);
+}
+
+static void add_waiter(struct share *s, struct rpc_request *req, enum goal goal, uint64_t limit_ms)
+{
+	struct waiter *w = calloc(1, sizeof(*w));
+	struct vc_error err = VC_ERROR_INIT;
+	if (!w) {
+		vc_error_errno(&err, "share of job %s", s->job);
+		rpc_reply_error(req, &err);
+		return;
+	}
+	*w = (struct waiter){.next = s->waiters, .share = s, .req = req, .goal = goal, .epoch = s->epoch, .deadline = now(s) + limit_ms};
+	s->waiters = w;
+	rpc_set_job(req, s->job);
+	rpc_on_cancel(req, on_cancel, w); // may take it away at once
+}
+
+static void progress(struct share *s, const char *what, const char *reason)
+{
+	vc_log_ctx(VC_LOG_DEBUG, &s->log, "cluster %s: %s %s", s->work->short_id, what, reason);
+	for (struct waiter *w = s->waiters; w; w = w->next) {
+		struct json_object *params = json_object_new_object();
+		vc_json_add_str(params, "host", s->work->own_name);
+		vc_json_add_str(params, "phase", what);
+		vc_json_add_str(params, "reason", reason);
+		rpc_notify(w->req, "host.progress", params);
+	}
+}
+
+// --- the runner -----------------------------------------------------------------------------------------------
+
+static void step_done(struct share *s, const struct vc_error *err);
+
+struct job {
+	struct share *share;
+	struct sharework *work;
+	int (*run)(struct sharework *w, struct vc_error *err);
+};
+
+static int job_run(void *ctx, struct vc_error *err)
+{
+	struct job *job = ctx;
+	return job->run(job->work, err);
+}
+
+static void job_done(void *ctx, const struct vc_error *err)
+{
+	struct job *job = ctx;
+	step_done(job->share, err);
+}
+
+static void job_release(void *ctx)
+{
+	struct job *job = ctx;
+	sharework_unref(job->work);
+	free(job);
+}
+
+// 1: under way. -1: it could not even be queued.
+static int in_worker(struct share *s, enum work_pool pool, const char *what, uint64_t limit_ms,
+		     int (*run)(struct sharework *w, struct vc_error *err), struct vc_error *err)
+{
+	struct job *job = calloc(1, sizeof(*job));
+	if (!job)
+		return vc_error_errno(err, "%s", what);
+	*job = (struct job){s, sharework_ref(s->work), run};
+	struct work_args args = {.pool = pool, .what = what, .deadline_ms = limit_ms, .run = job_run, .done = job_done,
+				 .release = job_release, .ctx = job};
+	if (work_submit(s->vcd->work, &args, NULL, err) == 0)
+		return 1;
+	job_release(job);
+	return -1;
+}
+
+static void fail(struct share *s, const struct vc_error *err)
+{
+	if (s->phase == SHARE_FAILED || s->phase == SHARE_RELEASING)
+		return;
+	s->error = *err;
+	vc_log_ctx(VC_LOG_WARNING, &s->log, "cluster %s failed on this host: %s", s->work->short_id, err->text);
+	set_phase(s, SHARE_FAILED);
+	fail_waiters(s, err, false);
+}
+
+// --- step: persist --------------------------------------------------------------------------------------------
+
+static int run_persist(struct share *s, struct vc_error *err)
+{
+	if (save(s, err) < 0)
+		return -1;
+	return sharework_mark(s->vcd->conf->run_dir, s->work->plan, err);
+}
+
+static int undo_persist(struct share *s, struct vc_error *err)
+{
+	if (sharework_unmark(s->vcd->conf->run_dir, s->work->plan, err) < 0)
+		return -1;
+	return state_share_remove(s->vcd->state, s->work->plan->id, err);
+}
+
+// --- steps: image, network, disks -----------------------------------------------------------------------------
+
+static int run_image(struct share *s, struct vc_error *err)
+{
+	if (host_image_turn(s->host, s)) {
+		progress(s, "image", "another job of this host fetches the same image");
+		s->idle = true;
+		return 1;
+	}
+	int rc = in_worker(s, WORK_GENERAL, "fetch image", IMAGE_LIMIT_MS, sharework_image, err);
+	if (rc < 0)
+		host_image_done(s->host, s);
+	return rc;
+}
+
+static int undo_image(struct share *s, struct vc_error *err)
+{
+	return in_worker(s, WORK_GENERAL, "unpin image", FILES_LIMIT_MS, sharework_unpin, err);
+}
+
+static int run_network(struct share *s, struct vc_error *err)
+{
+	return in_worker(s, WORK_GENERAL, "network", FILES_LIMIT_MS, sharework_network, err);
+}
+
+static int undo_network(struct share *s, struct vc_error *err)
+{
+	return in_worker(s, WORK_GENERAL, "remove network", FILES_LIMIT_MS, sharework_no_network, err);
+}
+
+static int run_disks(struct share *s, struct vc_error *err)
+{
+	return in_worker(s, WORK_GENERAL, "disks", FILES_LIMIT_MS, sharework_disks, err);
+}
+
+static int undo_disks(struct share *s, struct vc_error *err)
+{
+	return in_worker(s, WORK_GENERAL, "remove disks", FILES_LIMIT_MS, sharework_no_disks, err);
+}
+
+// --- step: domains --------------------------------------------------------------------------------------------
+
+struct start {
+	struct share *share;
+	struct sharework *work;
+	const struct sharework_machine *machine;
+	struct member *member;
+	const struct plan_member *plan;
+};
+
+static int start_run(void *ctx, struct vc_error *err)
+{
+	struct start *st = ctx;
+	return sharework_start(st->work, st->machine, st->plan, err);
+}
+
+static void start_done(void *ctx, const struct vc_error *err)
+{
+	struct start *st = ctx;
+	struct share *s = st->share;
+	if (err && !s->start_error.code)
+		s->start_error = *err;
+	if (!err)
+		st->member->running = true;
+	if (--s->starting == 0)
+		step_done(s, s->start_error.code ? &s->start_error : NULL);
+}
+
+static void start_release(void *ctx)
+{
+	struct start *st = ctx;
+	sharework_unref(st->work);
+	free(st);
+}
+
+static int submit_start(struct share *s, struct member *m, const struct sharework_machine *machine, struct vc_error *err)
+{
+	struct start *st = calloc(1, sizeof(*st));
+	if (!st)
+		return vc_error_errno(err, "member %s", m->plan->name);
+	*st = (struct start){s, sharework_ref(s->work), machine, m, m->plan};
+	struct work_args args = {.pool = WORK_HV, .what = "start domain", .deadline_ms = s->vcd->conf->libvirt_timeout_ms,
+				 .run = start_run, .done = start_done, .release = start_release, .ctx = st};
+	if (work_submit(s->vcd->work, &args, NULL, err) == 0)
+		return 0;
+	start_release(st);
+	return -1;
+}
+
+// Of an adopted share that was up, what does not run has ended: it is reported, not started again.
+static bool needs_start(const struct share *s, const struct member *m)
+{
+	return !m->running && !m->down && !s->adopted;
+}
+
+static int run_domains(struct share *s, struct vc_error *err)
+{
+	const struct sharework_machine *machine = NULL;
+	int rc = host_machine(s->host, &machine, err);
+	if (rc != 0) {
+		if (rc > 0)
+			progress(s, "hypervisor", "finding out whether KVM boots a kernel on this host");
+		s->idle = rc > 0;
+		return rc;
+	}
+	if (!s->adopted)
+		set_phase(s, SHARE_BOOTING);
+	s->start_error = VC_ERROR_INIT;
+	s->starting = 0;
+	for (size_t i = 0; i < s->n_members; i++) {
+		if (!needs_start(s, &s->members[i]))
+			continue;
+		if (submit_start(s, &s->members[i], machine, &s->start_error) < 0)
+			break;
+		s->starting++;
+	}
+	if (s->starting)
+		return 1;
+	if (s->start_error.code && err)
+		*err = s->start_error;
+	return s->start_error.code ? -1 : 0;
+}
+
+static int undo_domains(struct share *s, struct vc_error *err)
+{
+	return in_worker(s, WORK_HV, "destroy domains", s->vcd->conf->libvirt_timeout_ms * 2, sharework_kill_all, err);
+}
+
+// --- guests ---------------------------------------------------------------------------------------------------
+
+static void push_view(struct member *m);
+
+static bool all_ready(const struct share *s)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		if (!s->members[i].configured && !s->members[i].down)
+			return false;
+	}
+	return true;
+}
+
+static bool in_guests_step(const struct share *s);
+
+// A guest that is not as it should be: while booting the cluster fails, later its member is down.
+static void guest_failed(struct member *m, const struct vc_error *err)
+{
+	struct share *s = m->share;
+	if (in_guests_step(s))
+		step_done(s, err);
+	else
+		vc_log_ctx(VC_LOG_WARNING, &s->log, "member %s: %s", m->plan->name, err->text);
+}
+
+static void member_ready(struct member *m)
+{
+	struct share *s = m->share;
+	m->configured = true;
+	if (!m->ready_ms)
+		m->ready_ms = now(s);
+	push_view(m);
+	if (in_guests_step(s) && all_ready(s))
+		step_done(s, NULL);
+}
+
+static void configured(void *ctx, struct json_object *result, const struct vc_error *err)
+{
+	(void)result;
+	if (!err)
+		member_ready(ctx);
+	else if (err->code != ENOTCONN && err->code != VC_ECANCELED) // the next hello tries again
+		guest_failed(ctx, err);
+}
+
+static struct json_object *configure_params(struct member *m)
+{
+	const struct plan *plan = m->share->work->plan;
+	struct json_object *params = plan_to_json(plan), *mounts = json_object_new_array();
+	for (size_t i = 0; i < plan->spec->n_mounts; i++) {
+		struct json_object *item = json_object_new_object();
+		char tag[24];
+		snprintf(tag, sizeof(tag), "vcm%zu", i);
+		vc_json_add_str(item, "tag", tag);
+		vc_json_add_str(item, "dst", plan->spec->mounts[i].dst);
+		vc_json_add_bool(item, "ro", plan->spec->mounts[i].ro);
+		json_object_array_add(mounts, item);
+	}
+	vc_json_add_u64(params, "rank", m->plan->rank);
+	vc_json_add(params, "mounts", mounts);
+	return params;
+}
+
+static void on_hello(void *ctx, struct json_object *params)
+{
+	struct member *m = ctx;
+	struct vc_error err = VC_ERROR_INIT;
+	bool done = false;
+	uint64_t epoch = 0;
+	(void)vc_json_bool_opt(params, "configured", &done, NULL);
+	(void)vc_json_u64_opt(params, "epoch", UINT32_MAX, &epoch, NULL);
+	m->epoch = done ? epoch : 0;
+	if (done) {
+		member_ready(m);
+		answer(m->share);
+		return;
+	}
+	progress(m->share, "guest", m->plan->name);
+	if (glink_call(m->link, "guest.configure", configure_params(m), CONFIGURE_MS, configured, m, &err) < 0)
+		guest_failed(m, &err);
+}
+
+static void on_down(void *ctx)
+{
+	struct member *m = ctx;
+	m->telling = false;
+}
+
+static const struct glink_ops link_ops = {.hello = on_hello, .down = on_down};
+
+static int sink_send(void *ctx, void *route, struct vc_link_frame *frame)
+{
+	(void)ctx;
+	return glink_send(route, frame);
+}
+
+static void sink_frame(void *ctx, struct glink *g, struct vc_link_frame *frame)
+{
+	struct share *s = ctx;
+	if (s->gslurm)
+		gslurm_input(s->gslurm, g, frame);
+}
+
+static void sink_down(void *ctx, struct glink *g)
+{
+	struct share *s = ctx;
+	if (s->gslurm)
+		gslurm_route_down(s->gslurm, g);
+}
+
+static void sink_writable(void *ctx, struct glink *g)
+{
+	struct share *s = ctx;
+	if (s->gslurm)
+		gslurm_route_writable(s->gslurm, g);
+}
+
+static int open_gslurm(struct share *s, struct vc_error *err)
+{
+	static const struct gslurm_ops ops = {.send_frame = sink_send};
+	struct gslurm_config conf = {.loop = &s->vcd->loop, .plan = s->work->plan};
+	if (!s->gslurm)
+		s->gslurm = gslurm_create(&conf, &ops, s, err);
+	return s->gslurm ? 0 : -1;
+}
+
+static int open_link(struct member *m, struct vc_error *err)
+{
+	struct share *s = m->share;
+	struct glink_sink sink = {sink_frame, sink_down, sink_writable, s};
+	char path[108];
+	if (m->link || m->down)
+		return 0;
+	if (sharework_socket(s->work, m->plan->rank, "link", path, sizeof(path), err) < 0)
+		return -1;
+	m->link = glink_create(&s->vcd->loop, path, m->plan->name, &link_ops, m, err);
+	if (m->link)
+		glink_set_sink(m->link, &sink);
+	return m->link ? 0 : -1;
+}
+
+static int open_links(struct share *s, struct vc_error *err)
+{
+	if (s->work->fake)
+		return 0;
+	if (open_gslurm(s, err) < 0)
+		return -1;
+	for (size_t i = 0; i < s->n_members; i++) {
+		if (open_link(&s->members[i], err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int run_guests(struct share *s, struct vc_error *err)
+{
+	if (open_links(s, err) < 0)
+		return -1;
+	s->boot_limit = now(s) + s->vcd->conf->boot_timeout_ms;
+	for (size_t i = 0; s->work->fake && i < s->n_members; i++)
+		s->members[i].configured = true;
+	// an adopted share is up whether its guests answer or not
+	s->idle = !s->adopted && !all_ready(s);
+	return s->idle ? 1 : 0;
+}
+
+static void gslurm_gone(void *arg)
+{
+	struct share *s = arg;
+	s->gslurm_closing = false;
+	step_done(s, NULL);
+}
+
+static void close_links(struct share *s, const char *code, const char *message)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		struct member *m = &s->members[i];
+		glink_close(vc_steal(&m->link), code, message);
+		m->configured = m->telling = false;
+	}
+}
+
+static int undo_guests(struct share *s, struct vc_error *err)
+{
+	(void)err;
+	close_links(s, "released", "the virtual cluster is being released");
+	if (!s->gslurm)
+		return s->gslurm_closing ? 1 : 0;
+	s->gslurm_closing = true;
+	s->busy = true; // done may come from inside
+	gslurm_destroy(vc_steal(&s->gslurm), gslurm_gone, s);
+	return s->gslurm_closing ? 1 : 2;
+}
+
+// --- the table ------------------------------------------------------------------------------------------------
+
+static const struct step steps[] = {
+	{"plan", run_persist, undo_persist},
+	{"image", run_image, undo_image},
+	{"network", run_network, undo_network},
+	{"disks", run_disks, undo_disks},
+	{"domains", run_domains, undo_domains}, // the first step of booting
+	{"guests", run_guests, undo_guests},
+};
+enum { STEPS_PREPARED = 4, STEPS_UP = VC_ARRAY_LEN(steps) };
+
+static bool in_guests_step(const struct share *s)
+{
+	return s->busy && !s->undoing && s->begun == STEPS_UP;
+}
+
+static bool in_image_step(const struct share *s)
+{
+	return s->busy && !s->undoing && s->begun > 0 && steps[s->begun - 1].run == run_image;
+}
+
+static size_t goal_steps(const struct share *s)
+{
+	return s->goal == GOAL_UP ? STEPS_UP : STEPS_PREPARED;
+}
+
+// Fills err with the step's name and, for guests, their last words.
+static void explain(struct share *s, const struct vc_error *err, struct vc_error *ret)
+{
+	*ret = *err;
+	vc_error_wrap(ret, "host %s", s->work->own_name);
+}
+
+static void run_failed(struct share *s, const struct vc_error *err)
+{
+	struct vc_error full = VC_ERROR_INIT;
+	explain(s, err, &full);
+	if (s->adopted)
+		vc_log_ctx(VC_LOG_ERR, &s->log, "cluster %s was taken back, but: %s", s->work->short_id, full.text);
+	else
+		fail(s, &full);
+}
+
+static void undo_failed(struct share *s, size_t step, const struct vc_error *err)
+{
+	vc_log_ctx(VC_LOG_WARNING, &s->log, "release of cluster %s, %s: %s; trying again", s->work->short_id, steps[step].name,
+		   err->text);
+	s->error = *err;
+	s->retry_at = now(s) + RETRY_MS;
+}
+
+static void reached(struct share *s)
+{
+	if (s->phase == SHARE_FAILED || s->phase == SHARE_RELEASING)
+		return;
+	if (s->begun == STEPS_UP)
+		set_phase(s, SHARE_UP);
+	else if (s->begun == STEPS_PREPARED && s->goal == GOAL_PREPARED)
+		set_phase(s, SHARE_PREPARED);
+	answer(s);
+}
+
+// 0: a step ended at once; 1: one is under way, or there is nothing to do.
+static int forward(struct share *s)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (s->phase == SHARE_FAILED || s->begun >= goal_steps(s)) {
+		reached(s);
+		return 1;
+	}
+	const struct step *step = &steps[s->begun++];
+	progress(s, step->name, "");
+	if (VC_FAULT(step->name))
+		vc_error_set(&err, VC_EFAILED, "fault point %s", step->name);
+	s->busy = true;
+	s->idle = false;
+	int rc = err.code ? -1 : step->run(s, &err);
+	if (rc == 1)
+		return 1;
+	s->busy = false;
+	if (rc < 0)
+		run_failed(s, &err);
+	return 0;
+}
+
+static int backward(struct share *s)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (s->begun == 0 || s->retry_at)
+		return 1;
+	const struct step *step = &steps[s->begun - 1];
+	s->busy = s->undoing = true;
+	s->idle = false;
+	int rc = step->undo(s, &err);
+	if (rc >= 1)
+		return rc == 1 ? 1 : 0; // 2: step_done() was called from inside
+	s->busy = s->undoing = false;
+	if (rc < 0)
+		undo_failed(s, s->begun - 1, &err);
+	else
+		s->begun--;
+	return 0;
+}
+
+static void gone(struct share *s)
+{
+	for (struct waiter *w; (w = s->waiters);) {
+		unlink_waiter(w);
+		rpc_reply(w->req, NULL);
+		free(w);
+	}
+	vc_log_ctx(VC_LOG_INFO, &s->log, "cluster %s: released, nothing is left of it on this host", s->work->short_id);
+	host_share_gone(s->host, s);
+}
+
+static void walk(struct share *s)
+{
+	if (s->in_walk || s->stopped)
+		return;
+	s->in_walk = true;
+	while (!s->busy && (s->goal == GOAL_GONE ? backward(s) : forward(s)) == 0)
+		;
+	s->in_walk = false;
+	if (!s->busy && s->goal == GOAL_GONE && s->begun == 0)
+		gone(s);
+}
+
+static void step_done(struct share *s, const struct vc_error *err)
+{
+	bool undoing = s->undoing;
+	if (!s->busy)
+		return;
+	if (in_image_step(s))
+		host_image_done(s->host, s);
+	s->busy = s->undoing = false;
+	if (undoing && err)
+		undo_failed(s, s->begun - 1, err);
+	else if (undoing)
+		s->begun--;
+	else if (err)
+		run_failed(s, err);
+	walk(s);
+}
+
+// --- the view -------------------------------------------------------------------------------------------------
+
+struct telling {
+	struct member *member;
+	uint64_t epoch; // of the view that was sent: a later one may have come meanwhile
+};
+
+static void view_told(void *ctx, struct json_object *result, const struct vc_error *err)
+{
+	struct telling *t = ctx;
+	struct member *m = t->member;
+	(void)result;
+	m->telling = false;
+	if (!err)
+		m->epoch = t->epoch;
+	else if (err->code != ENOTCONN && err->code != VC_ECANCELED)
+		vc_log_ctx(VC_LOG_WARNING, &m->share->log, "member %s: %s", m->plan->name, err->text);
+	m->tell_at = err ? now(m->share) + RETRY_MS : 0;
+	free(t);
+	push_view(m);
+	answer(m->share);
+}
+
+static void push_view(struct member *m)
+{
+	struct share *s = m->share;
+	struct vc_error err = VC_ERROR_INIT;
+	if (s->work->fake)
+		m->epoch = s->epoch;
+	if (!s->view || m->epoch >= s->epoch || m->telling || !m->configured || !m->link || now(s) < m->tell_at)
+		return;
+	struct json_object *params = json_object_new_object();
+	struct telling *t = calloc(1, sizeof(*t));
+	if (!t || vc_json_add(params, "view", json_object_get(s->view)) < 0) {
+		json_object_put(params);
+		free(t);
+		return; // the tick tries again
+	}
+	*t = (struct telling){m, s->epoch};
+	m->telling = true;
+	if (glink_call(m->link, "guest.view", params, CONFIGURE_MS, view_told, t, &err) < 0) {
+		m->telling = false;
+		free(t);
+	}
+}
+
+int share_view(struct share *s, struct json_object *view, struct rpc_request *req, struct vc_error *err)
+{
+	uint64_t epoch;
+	if (vc_json_u64(view, "epoch", UINT32_MAX, &epoch, err) < 0)
+		return -1;
+	if (s->phase != SHARE_UP)
+		return vc_error_set(err, VC_EBUSY, "the cluster is %s on host %s, not up", phase_names[s->phase], s->work->own_name);
+	if (epoch < s->epoch)
+		return vc_error_set(err, VC_ESTALE, "view %" PRIu64 " is older than view %" PRIu64, epoch, s->epoch);
+	json_object_put(s->view);
+	s->view = json_object_get(view);
+	s->epoch = epoch;
+	if (save(s, err) < 0)
+		return -1;
+	add_waiter(s, req, GOAL_VIEW, CONFIGURE_MS);
+	for (size_t i = 0; i < s->n_members; i++)
+		push_view(&s->members[i]);
+	answer(s);
+	return 0;
+}
+
+// --- requests -------------------------------------------------------------------------------------------------
+
+static void want(struct share *s, struct rpc_request *req, enum goal goal)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (s->phase == SHARE_FAILED || s->phase == SHARE_RELEASING) {
+		if (s->phase == SHARE_FAILED)
+			err = s->error;
+		else
+			vc_error_set(&err, VC_ECANCELED, "the cluster of job %s is being released", s->job);
+		rpc_reply_error(req, &err);
+		return;
+	}
+	if (s->goal < goal)
+		s->goal = goal;
+	add_waiter(s, req, goal, s->vcd->conf->ensure_timeout_ms);
+	walk(s);
+	answer(s);
+}
+
+void share_prepare(struct share *s, struct rpc_request *req)
+{
+	want(s, req, GOAL_PREPARED);
+}
+
+void share_boot(struct share *s, struct rpc_request *req)
+{
+	if (!s->boot_began)
+		s->boot_began = now(s);
+	want(s, req, GOAL_UP);
+}
+
+void share_release(struct share *s, struct rpc_request *req)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (s->goal != GOAL_GONE) {
+		bool idle = s->busy && s->idle;
+		s->goal = GOAL_GONE;
+		s->adopted = false;
+		set_phase(s, SHARE_RELEASING);
+		vc_error_set(&err, VC_ECANCELED, "the cluster of job %s is being released", s->job);
+		fail_waiters(s, &err, false);
+		if (idle)
+			s->busy = false;
+	}
+	if (req)
+		add_waiter(s, req, GOAL_GONE, s->vcd->conf->release_timeout_ms);
+	walk(s); // may free s
+}
+
+// --- what happens by itself -----------------------------------------------------------------------------------
+
+void share_machine_ready(struct share *s, const struct vc_error *err)
+{
+	if (!s->busy || !s->idle || steps[s->begun - 1].run != run_domains)
+		return;
+	if (err) {
+		step_done(s, err);
+		return;
+	}
+	s->busy = false;
+	s->begun--; // again, now with the machine
+	walk(s);
+}
+
+void share_image_ready(struct share *s)
+{
+	if (!s->busy || !s->idle || steps[s->begun - 1].run != run_image)
+		return;
+	s->busy = false;
+	s->begun--;
+	walk(s);
+}
+
+static struct member *find_member(struct share *s, uint32_t rank)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		if (s->members[i].plan->rank == rank)
+			return &s->members[i];
+	}
+	return NULL;
+}
+
+static void member_stopped(struct share *s, struct member *m, const char *reason)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	char tail[SHAREWORK_TAIL];
+	if (m->down || s->goal == GOAL_GONE)
+		return;
+	m->down = true;
+	m->running = false;
+	sharework_console_tail(s->work, m->plan->rank, tail, sizeof(tail));
+	vc_error_set(&err, VC_EFAILED, "member %s stopped: %s%s%s", m->plan->name, reason,
+		     tail[0] ? "; its console's last lines: " : "", tail);
+	vc_log_ctx(VC_LOG_WARNING, &s->log, "%s", err.text);
+	glink_close(vc_steal(&m->link), "member-down", err.text);
+	if (s->phase != SHARE_UP) {
+		guest_failed(m, &err);
+		return;
+	}
+	host_member_event(s->host, s->work->plan, m->plan->rank, "down", err.text);
+	answer(s);
+}
+
+void share_domain_stopped(struct share *s, uint32_t rank, const char *reason)
+{
+	struct member *m = find_member(s, rank);
+	if (m && (s->phase == SHARE_UP || in_guests_step(s)))
+		member_stopped(s, m, reason);
+}
+
+static bool runs(const struct share *s, const struct member *m, char *const *running)
+{
+	char name[32];
+	sharework_domain(s->work, m->plan->rank, name);
+	for (size_t i = 0; running[i]; i++) {
+		if (strcmp(running[i], name) == 0)
+			return true;
+	}
+	return false;
+}
+
+void share_poll_begins(struct share *s)
+{
+	s->polled = s->phase == SHARE_UP;
+}
+
+void share_domains_seen(struct share *s, char *const *running)
+{
+	if (!s->polled) // its domains may have started after the list was made
+		return;
+	for (size_t i = 0; i < s->n_members; i++) {
+		struct member *m = &s->members[i];
+		if (m->running && !m->down && !runs(s, m, running))
+			share_domain_stopped(s, m->plan->rank, "its domain is gone");
+	}
+}
+
+static void boot_too_long(struct share *s)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	char tail[SHAREWORK_TAIL];
+	const struct member *late = &s->members[0];
+	for (size_t i = 0; i < s->n_members; i++) {
+		if (!s->members[i].configured && !s->members[i].down)
+			late = &s->members[i];
+	}
+	sharework_console_tail(s->work, late->plan->rank, tail, sizeof(tail));
+	vc_error_set(&err, VC_ETIMEDOUT, "member %s did not come up within %" PRIu64 " s; its console's last lines: %s", late->plan->name,
+		     s->vcd->conf->boot_timeout_ms / 1000, tail[0] ? tail : "(none)");
+	step_done(s, &err);
+}
+
+static void expire_waiters(struct share *s)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	for (struct waiter *next, *w = s->waiters; w; w = next) {
+		next = w->next;
+		if (now(s) < w->deadline)
+			continue;
+		vc_error_set(&err, VC_ETIMEDOUT, "job %s on host %s: still %s%s%s", s->job, s->work->own_name, phase_names[s->phase],
+			     s->error.code ? ": " : "", s->error.code ? s->error.text : "");
+		fail_waiter(w, &err);
+	}
+}
+
+void share_tick(struct share *s)
+{
+	expire_waiters(s);
+	for (size_t i = 0; i < s->n_members; i++)
+		push_view(&s->members[i]);
+	if (in_guests_step(s) && now(s) > s->boot_limit)
+		boot_too_long(s);
+	if (s->retry_at && now(s) >= s->retry_at) {
+		s->retry_at = 0;
+		walk(s); // may free s
+	}
+}
+
+// --- life -----------------------------------------------------------------------------------------------------
+
+struct share *share_create(struct host *host, struct sharework *work, struct vc_error *err)
+{
+	struct share *s = calloc(1, sizeof(*s));
+	struct member *members = calloc(work->n_members, sizeof(*members));
+	if (!s || !members) {
+		vc_error_errno(err, "share of job %u", work->plan->key.job);
+		free(s);
+		free(members);
+		sharework_unref(work);
+		return NULL;
+	}
+	*s = (struct share){.host = host, .vcd = host_vcd(host), .work = work, .members = members, .n_members = work->n_members};
+	s->goal = GOAL_PREPARED;
+	for (size_t i = 0; i < s->n_members; i++)
+		members[i] = (struct member){.share = s, .plan = work->members[i]};
+	snprintf(s->job, sizeof(s->job), "%" PRIu32, work->plan->key.job);
+	s->log.job = s->job;
+	s->log.trace = work->trace[0] ? work->trace : NULL;
+	return s;
+}
+
+static void take_view(struct share *s, struct json_object *extra)
+{
+	struct json_object *view = NULL;
+	if (!extra || !json_object_object_get_ex(extra, "view", &view) || !view)
+		return;
+	if (vc_json_u64(view, "epoch", UINT32_MAX, &s->epoch, NULL) == 0)
+		s->view = json_object_get(view);
+}
+
+void share_take_back(struct share *s, const char *phase, struct json_object *extra, char *const *running)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	for (size_t i = 0; i < s->n_members; i++)
+		s->members[i].running = runs(s, &s->members[i], running);
+	take_view(s, extra);
+	if (strcmp(phase, "releasing") == 0 || strcmp(phase, "failed") == 0) {
+		s->begun = STEPS_UP;
+		share_release(s, NULL);
+		return;
+	}
+	if (strcmp(phase, "booting") == 0)
+		s->goal = GOAL_UP;
+	if (strcmp(phase, "up") == 0) {
+		s->goal = GOAL_UP;
+		s->adopted = true;
+		s->phase = SHARE_UP;
+		if (open_links(s, &err) < 0) // at once: vcexecs come back before the steps are through
+			vc_log_ctx(VC_LOG_ERR, &s->log, "%s", err.text);
+	}
+	for (size_t i = 0; s->adopted && i < s->n_members; i++) {
+		if (!s->members[i].running)
+			member_stopped(s, &s->members[i], "it ended while vcd was away");
+	}
+	walk(s);
+}
+
+void share_stop(struct share *s)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	vc_error_set(&err, VC_ECANCELED, "vcd on host %s stops", s->work->own_name);
+	s->stopped = true;
+	fail_waiters(s, &err, true);
+	for (size_t i = 0; i < s->n_members; i++)
+		glink_close(vc_steal(&s->members[i].link), NULL, "vcd stops");
+	if (s->gslurm)
+		gslurm_destroy(vc_steal(&s->gslurm), NULL, NULL);
+}
+
+void share_destroy(struct share *s)
+{
+	if (!s)
+		return;
+	json_object_put(s->view);
+	sharework_unref(s->work);
+	free(s->members);
+	free(s);
+}
+
+// --- what others ask ------------------------------------------------------------------------------------------
+
+enum share_phase share_phase(const struct share *s)
+{
+	return s->phase;
+}
+
+const struct vc_error *share_error(const struct share *s)
+{
+	return &s->error;
+}
+
+struct sharework *share_work(struct share *s)
+{
+	return s->work;
+}
+
+struct share *share_next(const struct share *s)
+{
+	return s->next;
+}
+
+void share_set_next(struct share *s, struct share *next)
+{
+	s->next = next;
+}
+
+struct glink *share_link(struct share *s, uint32_t rank, struct vc_error *err)
+{
+	struct member *m = find_member(s, rank);
+	if (!m)
+		vc_error_set(err, VC_EUSER, "member %" PRIu32 " of job %s is not on host %s", rank, s->job, s->work->own_name);
+	else if (m->down)
+		vc_error_set(err, VC_EFAILED, "member %s of job %s is down", m->plan->name, s->job);
+	else if (!m->link)
+		vc_error_set(err, VC_EBUSY, "member %s of job %s is not up: the cluster is %s", m->plan->name, s->job, phase_names[s->phase]);
+	else
+		return m->link;
+	return NULL;
+}
+
+static const char *member_state(const struct member *m)
+{
+	if (m->down)
+		return "down";
+	if (m->configured)
+		return m->link && !glink_is_up(m->link) ? "link-lost" : "up";
+	return m->running ? "booting" : "absent";
+}
+
+struct json_object *share_inventory(struct share *s)
+{
+	const struct plan *plan = s->work->plan;
+	struct json_object *obj = json_object_new_object(), *list = json_object_new_array();
+	vc_json_add_str(obj, "cluster", plan->id);
+	vc_json_add_str(obj, "slurm", plan->key.slurm);
+	vc_json_add_u64(obj, "job", plan->key.job);
+	vc_json_add_u64(obj, "restart", plan->key.restart);
+	vc_json_add_str(obj, "phase", phase_names[s->phase]);
+	vc_json_add_u64(obj, "epoch", s->epoch);
+	for (size_t i = 0; i < s->n_members; i++) {
+		struct json_object *item = json_object_new_object();
+		vc_json_add_u64(item, "rank", s->members[i].plan->rank);
+		vc_json_add_str(item, "state", member_state(&s->members[i]));
+		json_object_array_add(list, item);
+	}
+	vc_json_add(obj, "members", list);
+	return obj;
+}

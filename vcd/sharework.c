@@ -1,0 +1,628 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Blocking work of a share: see sharework.h.
+#include "vcd/sharework.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/openat2.h>
+#include <pwd.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "libvc/buf.h"
+#include "libvc/cleanup.h"
+#include "libvc/client.h"
+#include "libvc/json.h"
+#include "libvc/log.h"
+#include "vcd/conf.h"
+#include "vcd/host.h"
+#include "vcd/hv.h"
+#include "vcd/image/image_limits.h"
+#include "vcd/image/store.h"
+#include "vcd/images.h"
+#include "vcd/net.h"
+#include "vcd/peer.h"
+#include "vcd/vcd.h"
+
+#define FETCH_STALL_MS 30000	  // without a byte from the controller; its disk may be busy with another build
+#define FETCH_FRAME_MAX (4u << 20) // bytes of one DATA frame that is taken
+#define MARK_MAX 128		  // bytes of a job's marker
+#define OVERLAY_CACHE "unsafe"	  // a member's disk ends with the job: no flush of the guest has to reach the platter
+#define QEMU_IMG "qemu-img"
+
+extern char **environ;
+
+// --- life -----------------------------------------------------------------------------------------------------
+
+static void destroy(struct sharework *w)
+{
+	plan_destroy(w->plan);
+	free(w->members);
+	free(w->guest_dir);
+	free(w->disk_dir);
+	free(w->own_name);
+	free(w->munge_socket);
+	free(w->controller);
+	free(w);
+}
+
+struct sharework *sharework_ref(struct sharework *w)
+{
+	w->refs++;
+	return w;
+}
+
+void sharework_unref(struct sharework *w)
+{
+	int saved = errno;
+	if (w && --w->refs == 0)
+		destroy(w);
+	errno = saved;
+}
+
+static int own_members(struct sharework *w, struct vc_error *err)
+{
+	const struct plan *plan = w->plan;
+	w->members = calloc(plan->n_members + 1, sizeof(*w->members));
+	if (!w->members)
+		return vc_error_errno(err, "plan");
+	for (size_t i = 0; i < plan->n_members; i++) {
+		if (plan->members[i].host == w->self)
+			w->members[w->n_members++] = &plan->members[i];
+	}
+	if (!w->n_members)
+		return vc_error_set(err, VC_EPROTO, "the plan has no member for host %s", plan->hosts[w->self].name);
+	return 0;
+}
+
+static int check_mounts(const struct conf *conf, const struct plan *plan, struct vc_error *err)
+{
+	const struct vc_spec *spec = plan->spec;
+	if (spec->n_mounts && !plan->image_trusted)
+		return vc_error_set(err, VC_EUSER, "--vcluster-mount: the image %s is not one that the site trusts with host directories",
+				    plan->image_name);
+	for (size_t i = 0; i < spec->n_mounts; i++) {
+		if (!conf_mount_allowed(conf, spec->mounts[i].src))
+			return vc_error_set(err, VC_EUSER, "--vcluster-mount: %s is not below a directory of mount-allow in vcd.conf",
+					    spec->mounts[i].src);
+	}
+	return 0;
+}
+
+static uid_t qemu_uid(const struct conf *conf)
+{
+	char buf[1024];
+	struct passwd pw, *found = NULL;
+	if (!conf->qemu_user[0] || getpwnam_r(conf->qemu_user, &pw, buf, sizeof(buf), &found) != 0 || !found)
+		return 0;
+	return found->pw_uid;
+}
+
+static int fill_paths(struct sharework *w, const struct conf *conf, struct vc_error *err)
+{
+	if (asprintf(&w->guest_dir, "%s/guests/%s", conf->run_dir, w->short_id) < 0 ||
+	    asprintf(&w->disk_dir, "%s/overlays/%s", conf->state_dir, w->short_id) < 0 ||
+	    !(w->own_name = strdup(conf->host_name)) || !(w->munge_socket = strdup(conf->munge_socket)))
+		return vc_error_errno(err, "share");
+	return 0;
+}
+
+static int fill_controller(struct sharework *w, struct vcd *vcd, struct vc_error *err)
+{
+	char addr[VC_HOSTNAME_MAX + 1];
+	if (vcd->controller)
+		return 0;
+	if (peer_address(vcd->peers, peers_controller(vcd->peers), addr, sizeof(addr), &w->controller_port, err) < 0)
+		return -1;
+	w->controller = strdup(addr);
+	return w->controller ? 0 : vc_error_errno(err, "share");
+}
+
+static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
+{
+	const struct conf *conf = vcd->conf;
+	int self = plan_host_index(w->plan, conf->host_name);
+	if (self < 0)
+		return vc_error_set(err, VC_EPROTO, "the plan of job %u does not name this host, %s", w->plan->key.job, conf->host_name);
+	w->self = (uint32_t)self;
+	snprintf(w->short_id, sizeof(w->short_id), "%.*s", PLAN_SHORT_LEN, w->plan->id);
+	w->hv = host_hv(vcd->host);
+	w->store = images_store(vcd->images);
+	w->fake = hv_is_fake(w->hv);
+	w->vxlan_port = conf->vxlan_port;
+	w->qemu_uid = qemu_uid(conf);
+	w->overhead_mib = conf->overhead_mib;
+	w->overhead_percent = conf->overhead_percent;
+	if (own_members(w, err) < 0 || check_mounts(conf, w->plan, err) < 0 || fill_paths(w, conf, err) < 0)
+		return -1;
+	return fill_controller(w, vcd, err);
+}
+
+struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const char *trace, struct vc_error *err)
+{
+	struct sharework *w = calloc(1, sizeof(*w));
+	if (!w) {
+		vc_error_errno(err, "share");
+		plan_destroy(plan);
+		return NULL;
+	}
+	w->refs = 1;
+	w->plan = plan;
+	snprintf(w->trace, sizeof(w->trace), "%s", trace ? trace : "");
+	if (fill(w, vcd, err) < 0) {
+		sharework_unref(w);
+		return NULL;
+	}
+	return w;
+}
+
+// --- numbers and names ----------------------------------------------------------------------------------------
+
+uint64_t sharework_member_mem_mib(const struct sharework *w, const struct plan_member *m)
+{
+	return m->mem_mib + w->overhead_mib + m->mem_mib * w->overhead_percent / 100;
+}
+
+uint64_t sharework_mem_mib(const struct sharework *w)
+{
+	uint64_t sum = 0;
+	for (size_t i = 0; i < w->n_members; i++)
+		sum += sharework_member_mem_mib(w, w->members[i]);
+	return sum;
+}
+
+const char *sharework_domain(const struct sharework *w, uint32_t rank, char buf[32])
+{
+	snprintf(buf, 32, HV_DOMAIN_PREFIX "%s-%" PRIu32, w->short_id, rank);
+	return buf;
+}
+
+int sharework_socket(const struct sharework *w, uint32_t rank, const char *what, char *buf, size_t len, struct vc_error *err)
+{
+	int n = snprintf(buf, len, "%s/%" PRIu32 ".%s", w->guest_dir, rank, what);
+	if (n < 0 || (size_t)n >= len)
+		return vc_error_set(err, VC_EHOST, "%s/%" PRIu32 ".%s is too long for a socket: choose a shorter run-dir", w->guest_dir,
+				    rank, what);
+	return 0;
+}
+
+// --- image ----------------------------------------------------------------------------------------------------
+
+static int receive_data(struct vc_client *c, struct store_receive *rx, struct vc_error *err)
+{
+	vc_autobuf struct vc_buf body = VC_BUF_INIT(FETCH_FRAME_MAX);
+	for (;;) {
+		if (vc_client_recv_data(c, &body, FETCH_STALL_MS, err) < 0)
+			return -1;
+		if (!body.len)
+			return 0;
+		if (body.len <= 8)
+			return vc_error_set(err, VC_EPROTO, "a data frame of %zu bytes", body.len);
+		const uint8_t *p = vc_buf_head(&body);
+		if (store_receive_write(rx, vc_get_be64(p), p + 8, body.len - 8, err) < 0)
+			return -1;
+	}
+}
+
+static const char *meta_text(struct json_object *result, struct vc_error *err)
+{
+	const char *text = NULL;
+	struct json_object *meta = NULL;
+	if (json_object_object_get_ex(result, "meta", &meta) && json_object_is_type(meta, json_type_object))
+		return vc_json_text(meta, NULL);
+	return vc_json_str(result, "meta", IMAGE_META_MAX, &text, err) < 0 ? NULL : text;
+}
+
+static int receive_image(struct sharework *w, struct vc_client *c, struct vc_error *err)
+{
+	const char *digest = w->plan->image_digest;
+	vc_autojson struct json_object *params = json_object_new_object(), *result = NULL;
+	struct store_receive *rx = NULL;
+	uint64_t size;
+	if (vc_json_add_str(params, "digest", digest) < 0)
+		return vc_error_set(err, ENOMEM, "image.fetch");
+	if (vc_client_call(c, "image.fetch", params, FETCH_STALL_MS, NULL, NULL, &result, err) < 0)
+		return -1;
+	const char *meta = meta_text(result, err);
+	if (!meta || vc_json_u64(result, "size", IMAGE_SIZE_MAX, &size, err) < 0 ||
+	    store_receive_begin(w->store, digest, meta, size, &rx, err) < 0)
+		return -1;
+	if (receive_data(c, rx, err) < 0) {
+		store_receive_abort(rx);
+		return -1;
+	}
+	return store_receive_commit(rx, err);
+}
+
+static int fetch_image(struct sharework *w, struct vc_error *err)
+{
+	if (!w->controller)
+		return vc_error_set(err, VC_ENOTFOUND, "image %s (%.12s) is not in this host's store", w->plan->image_name,
+				    w->plan->image_digest);
+	struct vc_client_opts opts = {.munge_socket = w->munge_socket, .host = w->own_name, .peer = true};
+	vc_autoclient struct vc_client *c = vc_client_connect_tcp(w->controller, w->controller_port, &opts, err);
+	if (!c)
+		return -1;
+	if (w->trace[0])
+		vc_client_set_trace(c, w->trace);
+	return receive_image(w, c, err);
+}
+
+int sharework_image(struct sharework *w, struct vc_error *err)
+{
+	const char *digest = w->plan->image_digest;
+	if (w->fake)
+		return 0;
+	if (!store_has(w->store, digest) && fetch_image(w, err) < 0 && !store_has(w->store, digest))
+		return vc_error_wrap(err, "fetch image %s", w->plan->image_name);
+	return store_pin(w->store, digest, w->plan->id, err);
+}
+
+int sharework_unpin(struct sharework *w, struct vc_error *err)
+{
+	(void)err;
+	if (!w->fake)
+		store_unpin(w->store, w->plan->image_digest, w->plan->id);
+	return 0;
+}
+
+// --- network --------------------------------------------------------------------------------------------------
+
+static int check_mtu(const struct sharework *w, const struct net_segment *seg, struct vc_error *err)
+{
+	uint32_t mtu;
+	if (!seg->n_peers)
+		return 0;
+	if (net_underlay_mtu(seg->local, &mtu, err) < 0)
+		return -1;
+	if (seg->mtu + NET_VXLAN_OVERHEAD > mtu)
+		return vc_error_set(err, VC_EHOST, "the guests' MTU of %u does not fit this host's underlay (%u less %u for VXLAN): set mtu in vcd.conf",
+				    seg->mtu, mtu, NET_VXLAN_OVERHEAD);
+	(void)w;
+	return 0;
+}
+
+int sharework_network(struct sharework *w, struct vc_error *err)
+{
+	const struct plan *plan = w->plan;
+	if (w->fake)
+		return 0;
+	vc_autofree struct net_peer *peers = calloc(plan->n_hosts + 1, sizeof(*peers));
+	vc_autofree struct net_remote *remotes = calloc(plan->n_members + 1, sizeof(*remotes));
+	vc_autofree uint32_t *ranks = calloc(w->n_members + 1, sizeof(*ranks));
+	if (!peers || !remotes || !ranks)
+		return vc_error_errno(err, "network");
+	struct net_segment seg = {.id = plan->id, .vni = plan->net.vni, .mtu = plan->net.mtu, .port = w->vxlan_port,
+				  .local = plan->hosts[w->self].addr, .tap_owner = w->qemu_uid, .peers = peers,
+				  .remotes = remotes, .ranks = ranks};
+	for (size_t i = 0; i < plan->n_hosts; i++) {
+		if (i != w->self)
+			peers[seg.n_peers++] = (struct net_peer){plan->hosts[i].addr};
+	}
+	for (size_t i = 0; i < plan->n_members; i++) {
+		const struct plan_member *m = &plan->members[i];
+		if (m->host == w->self)
+			ranks[seg.n_ranks++] = m->rank;
+		else
+			remotes[seg.n_remotes++] = (struct net_remote){m->mac, plan->hosts[m->host].addr};
+	}
+	return check_mtu(w, &seg, err) < 0 ? -1 : net_ensure(&seg, err);
+}
+
+int sharework_no_network(struct sharework *w, struct vc_error *err)
+{
+	return w->fake ? 0 : net_remove(w->plan->id, err);
+}
+
+// --- disks ----------------------------------------------------------------------------------------------------
+
+// Others may pass (QEMU's user has to reach its files) but not list.
+static int make_dir(const char *path, struct vc_error *err)
+{
+	vc_autofree char *parent = strdup(path);
+	char *slash = parent ? strrchr(parent, '/') : NULL;
+	if (!slash)
+		return vc_error_set(err, VC_EHOST, "'%s' is not an absolute path", path);
+	*slash = '\0';
+	if (*parent && mkdir(parent, 0711) < 0 && errno != EEXIST)
+		return vc_error_errno(err, "%s", parent);
+	if (mkdir(path, 0711) < 0 && errno != EEXIST)
+		return vc_error_errno(err, "%s", path);
+	return chmod(path, 0711) < 0 ? vc_error_errno(err, "%s", path) : 0;
+}
+
+// Runs a program to its end, its output on our standard error.
+static int run_program(char *const argv[], struct vc_error *err)
+{
+	pid_t pid;
+	int status;
+	int rc = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+	if (rc)
+		return vc_error_set(err, VC_EHOST, "%s: %s", argv[0], strerror(rc));
+	while (waitpid(pid, &status, 0) < 0) {
+		if (errno != EINTR)
+			return vc_error_errno(err, "%s", argv[0]);
+	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	return vc_error_set(err, VC_EHOST, "%s failed with status %d; its message is in vcd's log", argv[0],
+			    WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+static int make_overlay(const char *base, const char *path, struct vc_error *err)
+{
+	vc_autofree char *tmp = NULL;
+	if (access(path, F_OK) == 0)
+		return 0;
+	if (asprintf(&tmp, "%s.new", path) < 0)
+		return vc_error_errno(err, "%s", path);
+	char *argv[] = {QEMU_IMG, "create", "-q", "-f", "qcow2", "-F", "raw", "-b", (char *)base, tmp, NULL};
+	if (run_program(argv, err) < 0)
+		return vc_error_wrap(err, "overlay %s", path);
+	return rename(tmp, path) < 0 ? vc_error_errno(err, "%s", path) : 0;
+}
+
+// The source by a path without any symbolic link, so that nobody can swap what the admin allowed for something else.
+static int open_source(const char *src, struct vc_error *err)
+{
+	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, src, &how, sizeof(how));
+	if (fd < 0 && errno == ELOOP)
+		return vc_error_set(err, VC_EUSER, "--vcluster-mount: %s has a symbolic link in it: name the directory itself", src);
+	return fd < 0 ? vc_error_set(err, VC_EUSER, "--vcluster-mount: %s: %s", src, strerror(errno)) : fd;
+}
+
+static char *mount_point(const struct sharework *w, size_t i)
+{
+	char *path = NULL;
+	return asprintf(&path, "%s/m%zu", w->guest_dir, i) < 0 ? NULL : path;
+}
+
+static int make_mount(const struct sharework *w, size_t i, struct vc_error *err)
+{
+	const struct vc_spec_mount *m = &w->plan->spec->mounts[i];
+	char from[64];
+	vc_autofree char *to = mount_point(w, i);
+	vc_autoclose int fd = open_source(m->src, err);
+	if (!to || fd < 0)
+		return -1;
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", fd);
+	if (mkdir(to, 0700) < 0 && errno != EEXIST)
+		return vc_error_errno(err, "%s", to);
+	umount2(to, MNT_DETACH); // of an earlier try; EINVAL when there is none
+	if (mount(from, to, NULL, MS_BIND, NULL) < 0 ||
+	    (m->ro && mount(NULL, to, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL) < 0))
+		return vc_error_errno(err, "mount %s at %s", m->src, to);
+	return 0;
+}
+
+int sharework_disks(struct sharework *w, struct vc_error *err)
+{
+	vc_autofree char *base = NULL;
+	if (w->fake)
+		return 0;
+	if (make_dir(w->guest_dir, err) < 0 || make_dir(w->disk_dir, err) < 0 ||
+	    store_path(w->store, w->plan->image_digest, &base, err) < 0)
+		return -1;
+	for (size_t i = 0; i < w->plan->spec->n_mounts; i++) {
+		if (make_mount(w, i, err) < 0)
+			return -1;
+	}
+	for (size_t i = 0; i < w->n_members; i++) {
+		vc_autofree char *path = NULL;
+		if (asprintf(&path, "%s/%" PRIu32 ".qcow2", w->disk_dir, w->members[i]->rank) < 0)
+			return vc_error_errno(err, "overlay");
+		if (make_overlay(base, path, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int remove_entry(int dir, const char *base, const char *name, struct vc_error *err)
+{
+	vc_autofree char *path = NULL;
+	if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (asprintf(&path, "%s/%s", base, name) < 0)
+		return vc_error_errno(err, "%s", base);
+	umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+	return unlinkat(dir, name, AT_REMOVEDIR) == 0 ? 0 : vc_error_errno(err, "remove %s", path);
+}
+
+int sharework_remove_dir(const char *path, struct vc_error *err)
+{
+	int rc = 0;
+	DIR *dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? 0 : vc_error_errno(err, "%s", path);
+	for (struct dirent *e; (e = readdir(dir));) {
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && remove_entry(dirfd(dir), path, e->d_name, err) < 0)
+			rc = -1;
+	}
+	closedir(dir);
+	if (rc == 0 && rmdir(path) < 0 && errno != ENOENT)
+		rc = vc_error_errno(err, "remove %s", path);
+	return rc;
+}
+
+int sharework_no_disks(struct sharework *w, struct vc_error *err)
+{
+	if (w->fake)
+		return 0;
+	int a = sharework_remove_dir(w->guest_dir, err), b = sharework_remove_dir(w->disk_dir, err);
+	return a < 0 || b < 0 ? -1 : 0;
+}
+
+// --- domains --------------------------------------------------------------------------------------------------
+
+// Those of the member's CPUs that this host has: Slurm may be told of more than there are.
+static size_t host_cpus(const struct plan_member *m, uint32_t *cpus)
+{
+	long max = sysconf(_SC_NPROCESSORS_CONF);
+	size_t n = 0;
+	for (size_t i = 0; i < m->n_cpu_ids; i++) {
+		if ((long)m->cpu_ids[i] < max)
+			cpus[n++] = m->cpu_ids[i];
+	}
+	return n == m->n_cpu_ids ? n : 0;
+}
+
+struct files {
+	char link[108], console[108];
+	char *log, *overlay;
+	struct domxml_mount mounts[VC_MOUNTS_MAX];
+	char *mount_paths[VC_MOUNTS_MAX + 1];
+	char tags[VC_MOUNTS_MAX][24];
+};
+
+static void files_clear(struct files *f)
+{
+	free(f->log);
+	free(f->overlay);
+	for (size_t i = 0; i < VC_MOUNTS_MAX; i++)
+		free(f->mount_paths[i]);
+}
+
+static int files_fill(struct files *f, const struct sharework *w, uint32_t rank, struct vc_error *err)
+{
+	if (sharework_socket(w, rank, "link", f->link, sizeof(f->link), err) < 0 ||
+	    sharework_socket(w, rank, "console", f->console, sizeof(f->console), err) < 0)
+		return -1;
+	if (asprintf(&f->log, "%s/%" PRIu32 ".log", w->disk_dir, rank) < 0 ||
+	    asprintf(&f->overlay, "%s/%" PRIu32 ".qcow2", w->disk_dir, rank) < 0)
+		return vc_error_errno(err, "domain");
+	for (size_t i = 0; i < w->plan->spec->n_mounts; i++) {
+		f->mount_paths[i] = mount_point(w, i);
+		if (!f->mount_paths[i])
+			return vc_error_errno(err, "domain");
+		snprintf(f->tags[i], sizeof(f->tags[i]), "vcm%zu", i);
+		f->mounts[i] = (struct domxml_mount){f->mount_paths[i], f->tags[i]};
+	}
+	return 0;
+}
+
+static char *build_xml(const struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
+		       const struct files *f, struct vc_error *err)
+{
+	char name[32], tap[NET_NAME_LEN];
+	uint32_t cpus[PLAN_CPUS_MAX];
+	const struct plan *plan = w->plan;
+	struct domxml d = {
+		.type = machine->type,
+		.name = sharework_domain(w, m->rank, name),
+		.owner = {plan->id, plan->key.slurm, plan->key.job, plan->key.restart, m->rank, plan->owner.uid},
+		.vcpus = m->vcpus,
+		.mem_mib = m->mem_mib,
+		.hard_limit_mib = hv_has_memory_cgroup() ? sharework_member_mem_mib(w, m) : 0,
+		.cpus = cpus,
+		.n_cpus = host_cpus(m, cpus),
+		.kernel = machine->kernel,
+		.initrd = machine->initrd,
+		// speculation is a real processor's trouble: an emulated guest only pays for its mitigations
+		.cmdline = machine->type == DOMXML_TCG
+				   ? "console=ttyS0 quiet panic=-1 mitigations=off vcluster.root=/dev/vda vcluster.rootfstype=ext4"
+				   : "console=ttyS0 quiet panic=-1 vcluster.root=/dev/vda vcluster.rootfstype=ext4",
+		.overlay = f->overlay,
+		.cache = OVERLAY_CACHE,
+		.tap = net_tap_name(plan->id, m->rank, tap),
+		.mac = m->mac,
+		.mtu = plan->net.mtu,
+		.channel = f->link,
+		.console = f->console,
+		.console_log = f->log,
+		.mounts = f->mounts,
+		.n_mounts = plan->spec->n_mounts,
+	};
+	return domxml_build(&d, err);
+}
+
+int sharework_start(struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
+		    struct vc_error *err)
+{
+	struct files f = {0};
+	vc_autofree char *xml = NULL;
+	if (files_fill(&f, w, m->rank, err) == 0)
+		xml = build_xml(w, machine, m, &f, err);
+	files_clear(&f);
+	if (!xml || hv_start(w->hv, xml, err) < 0)
+		return vc_error_wrap(err, "member %s", m->name);
+	return 0;
+}
+
+int sharework_kill_all(struct sharework *w, struct vc_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < w->n_members; i++) {
+		char name[32];
+		if (hv_kill(w->hv, sharework_domain(w, w->members[i]->rank, name), err) < 0)
+			rc = -1;
+	}
+	return rc;
+}
+
+const char *sharework_console_tail(const struct sharework *w, uint32_t rank, char *buf, size_t len)
+{
+	vc_autofree char *path = NULL;
+	char text[SHAREWORK_TAIL];
+	size_t n = 0;
+	buf[0] = '\0';
+	if (asprintf(&path, "%s/%" PRIu32 ".log", w->disk_dir, rank) < 0)
+		return buf;
+	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	if (end < 0)
+		return buf;
+	ssize_t got = pread(fd, text, sizeof(text), end > (off_t)sizeof(text) ? end - (off_t)sizeof(text) : 0);
+	for (ssize_t i = 0; i < got && n + 4 < len; i++) {
+		if (text[i] == '\n' && n)
+			n += (size_t)snprintf(buf + n, len - n, " | ");
+		else if (text[i] >= 0x20 && text[i] < 0x7f)
+			buf[n++] = text[i];
+	}
+	buf[n] = '\0';
+	return buf;
+}
+
+// --- markers --------------------------------------------------------------------------------------------------
+
+static char *mark_path(const char *run_dir, const struct plan *plan)
+{
+	char *path = NULL;
+	return asprintf(&path, "%s/jobs/%" PRIu32, run_dir, plan->key.job) < 0 ? NULL : path;
+}
+
+int sharework_mark(const char *run_dir, const struct plan *plan, struct vc_error *err)
+{
+	vc_autofree char *dir = NULL, *path = mark_path(run_dir, plan), *tmp = NULL;
+	if (!path || asprintf(&dir, "%s/jobs", run_dir) < 0 || asprintf(&tmp, "%s.new", path) < 0)
+		return vc_error_errno(err, "job marker");
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+		return vc_error_errno(err, "%s", dir);
+	vc_autoclose int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0 || fchmod(fd, 0644) < 0 || dprintf(fd, "%s %" PRIu32 "\n", plan->id, plan->key.restart) < 0 ||
+	    rename(tmp, path) < 0)
+		return vc_error_errno(err, "job marker %s", path);
+	return 0;
+}
+
+int sharework_unmark(const char *run_dir, const struct plan *plan, struct vc_error *err)
+{
+	char text[MARK_MAX] = "";
+	vc_autofree char *path = mark_path(run_dir, plan);
+	if (!path)
+		return vc_error_errno(err, "job marker");
+	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : vc_error_errno(err, "job marker %s", path);
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		return vc_error_errno(err, "job marker %s", path);
+	if (strncmp(text, plan->id, PLAN_ID_LEN) != 0) // of a later incarnation of the job
+		return 0;
+	return unlink(path) < 0 && errno != ENOENT ? vc_error_errno(err, "job marker %s", path) : 0;
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The blocking half of a share: what its steps do in worker threads, and what must be known for that.
+//
+// struct sharework is filled once on the loop thread and never changed: workers read it without locks. It is counted
+// there too: a worker job that was written off may outlive the share. Every function is idempotent: the ensure ones
+// leave alone what is there, the remove ones take what is not there for done.
+#ifndef VCD_SHAREWORK_H
+#define VCD_SHAREWORK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "libvc/error.h"
+#include "vcd/domxml.h"
+#include "vcd/plan.h"
+
+struct conf;
+struct hv;
+struct store;
+struct vcd;
+
+#define SHAREWORK_TAIL 600 // bytes of a guest's console that an error carries
+
+struct sharework {
+	int refs;
+	struct plan *plan;
+	char short_id[PLAN_SHORT_LEN + 1];
+	uint32_t self;			    // this host's index in the plan
+	const struct plan_member **members; // of this host
+	size_t n_members;
+	bool fake; // test hypervisor: nothing but domains
+
+	char *guest_dir; // run-dir/guests/<8>: sockets, read-only mounts
+	char *disk_dir;	 // state-dir/overlays/<8>: overlays, console logs
+	uint32_t vxlan_port;
+	uid_t qemu_uid;
+	uint64_t overhead_mib;
+	uint32_t overhead_percent;
+
+	struct hv *hv;
+	struct store *store;
+	char *own_name; // host name for sessions with other vcds
+	char *munge_socket;
+	char *controller; // its address, for fetching; NULL on the controller itself
+	int controller_port;
+	char trace[17];
+};
+
+// The machine that all guests of this host get; known after the probe.
+struct sharework_machine {
+	enum domxml_type type;
+	const char *kernel, *initrd;
+};
+
+// Takes the plan in every case. Refuses (VC_EUSER) mounts that vcd.conf or the image do not allow.
+struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const char *trace, struct vc_error *err);
+struct sharework *sharework_ref(struct sharework *w);
+void sharework_unref(struct sharework *w);
+
+// Memory of this share with the hypervisor's own, in MiB.
+uint64_t sharework_mem_mib(const struct sharework *w);
+uint64_t sharework_member_mem_mib(const struct sharework *w, const struct plan_member *m);
+const char *sharework_domain(const struct sharework *w, uint32_t rank, char buf[32]);
+// "0.link", "0.console" below guest_dir. buf of sizeof(sun_path).
+int sharework_socket(const struct sharework *w, uint32_t rank, const char *what, char *buf, size_t len, struct vc_error *err);
+
+int sharework_image(struct sharework *w, struct vc_error *err); // fetches when it is not here, and pins
+int sharework_unpin(struct sharework *w, struct vc_error *err);
+int sharework_network(struct sharework *w, struct vc_error *err);
+int sharework_no_network(struct sharework *w, struct vc_error *err);
+int sharework_disks(struct sharework *w, struct vc_error *err); // directories, overlays, mounts
+int sharework_no_disks(struct sharework *w, struct vc_error *err);
+int sharework_start(struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
+		    struct vc_error *err);
+int sharework_kill_all(struct sharework *w, struct vc_error *err);
+
+// The last lines of a member's console, printable, in one line; "" when there are none. Reads a little file: loop or worker.
+const char *sharework_console_tail(const struct sharework *w, uint32_t rank, char *buf, size_t len);
+
+// run-dir/jobs/<job>: says that this job's tasks belong into guests. Only a marker of this very cluster is removed.
+int sharework_mark(const char *run_dir, const struct plan *plan, struct vc_error *err);
+int sharework_unmark(const char *run_dir, const struct plan *plan, struct vc_error *err);
+
+// Removes a directory with the plain files, sockets, mount points and directories directly below it.
+int sharework_remove_dir(const char *dir, struct vc_error *err);
+
+#endif

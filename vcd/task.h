@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// task.attach: joins a local client (vcexec, vcctl) with a session of a guest, and relays its frames.
+//
+// Who the task is comes from the plan and the kernel's word about the peer, never from the client. No stream state is
+// kept: after a restart of vcd both ends resume. A client that goes away for longer than task-grace has its task ended.
+#ifndef VCD_TASK_H
+#define VCD_TASK_H
+
+#include <stdint.h>
+
+#include "libvc/error.h"
+
+struct host;
+struct plan;
+struct tasks;
+struct vcd;
+
+#define TASK_CLIENT_MS 3000u // a client that died is taken for gone after this, when task-grace is not shorter
+
+struct tasks *tasks_create(struct vcd *vcd, struct host *host, struct vc_error *err);
+void tasks_stop(struct tasks *t); // after the links: clients are cut off and come back to the next vcd
+void tasks_destroy(struct tasks *t);
+unsigned tasks_count(const struct tasks *t);
+
+// Pure: which of the host's members takes task `local` of `tasks` on this host. Block mapping: member = local * K / T
+// for T > K tasks, else one member each.
+uint32_t task_member_index(uint32_t local, uint32_t tasks, uint32_t members);
+
+#endif
