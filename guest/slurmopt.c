@@ -3,6 +3,8 @@
 #include "guest/slurmopt.h"
 
 #include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "libvc/cleanup.h"
@@ -374,4 +376,36 @@ const char *slurmopt_get(const struct slurmopt_request *r, const char *name)
 			found = r->given[i].value ? r->given[i].value : "";
 	}
 	return found;
+}
+
+static char *option_text(const struct slurmopt_given *g)
+{
+	char *text;
+	int rc = g->value ? asprintf(&text, "--%s=%s", g->option->name, g->value) : asprintf(&text, "--%s", g->option->name);
+	return rc < 0 ? NULL : text;
+}
+
+char **slurmopt_rebuild(const struct slurmopt_request *r, const char *program, unsigned fates, char *const *extra,
+			struct vc_error *err)
+{
+	size_t n = 0, n_extra = 0;
+	while (extra && extra[n_extra])
+		n_extra++;
+	vc_autostrv char **argv = calloc(r->n_given + n_extra + r->n_rest + 3, sizeof(*argv));
+	bool ok = argv && (argv[n++] = strdup(program));
+	for (size_t i = 0; ok && i < r->n_given; i++) {
+		if (fates & 1u << r->given[i].option->fate)
+			ok = (argv[n++] = option_text(&r->given[i]));
+	}
+	for (size_t i = 0; ok && i < n_extra; i++)
+		ok = (argv[n++] = strdup(extra[i]));
+	if (ok && r->n_rest)
+		ok = (argv[n++] = strdup("--")); // operands that look like options stay operands
+	for (size_t i = 0; ok && i < r->n_rest; i++)
+		ok = (argv[n++] = strdup(r->rest[i]));
+	if (!ok) {
+		vc_error_errno(err, "%s", program);
+		return NULL;
+	}
+	return vc_steal(&argv);
 }

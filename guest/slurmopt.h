@@ -55,6 +55,11 @@ const char *slurmopt_tool_name(enum slurmopt_tool tool);
 // argv[0] is the tool's name. A refused, unknown or malformed option is VC_EUSER with a message for the user.
 int slurmopt_parse(enum slurmopt_tool tool, char *const *argv, struct slurmopt_request *ret, struct vc_error *err);
 
+// The command line of what was parsed: program, options of those fates (bits 1 << fate) as --name=value, extra (may be
+// NULL), then rest. free with vc_strv_free().
+char **slurmopt_rebuild(const struct slurmopt_request *r, const char *program, unsigned fates, char *const *extra,
+			struct vc_error *err);
+
 // Last value of an option, or NULL; "" when it was given without a value.
 const char *slurmopt_get(const struct slurmopt_request *r, const char *name);
 

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The environment that a task finds in a guest: the caller's own, plus what this cluster and its MPI launchers need.
+//
+// Pure. What the user has set wins over every default of ours, but for the facts about the cluster itself. Variables
+// and directory of a guest's `srun` come back through the host's real srun under TASKENV_PASS and TASKENV_CWD.
+#ifndef GUEST_TASKENV_H
+#define GUEST_TASKENV_H
+
+#include <stdint.h>
+
+#include "libvc/error.h"
+#include "libvc/execmsg.h"
+
+#define TASKENV_PASS "VCLUSTER_PASS_" // + name: a variable that must not be one of a process on the host
+#define TASKENV_CWD "VCLUSTER_CWD"    // the directory in the guest
+#define TASKENV_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+struct taskenv {
+	const char *user, *home, *shell;
+	const char *member; // this guest's name
+	uint32_t rank;	    // this guest's
+	uint64_t epoch;	    // of the current view; 0: none yet
+	uint32_t size;	    // members that are joining or active
+	char *const *site;  // "K=V" of the host's configuration, defaults; may be NULL
+};
+
+int taskenv_apply(const struct taskenv *facts, struct vc_exec_start *start, struct vc_error *err);
+
+#endif

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// A task's environment in a guest: defaults, the user's own values, the way back from the host's real srun.
+#include "tests/unit/test.h"
+
+#include <stdio.h>
+
+#include "guest/taskenv.h"
+#include "libvc/cleanup.h"
+
+static char *const site[] = {(char *)(uintptr_t) "SITE_A=1", (char *)(uintptr_t) "HYDRA_LAUNCHER=site", NULL};
+static const struct taskenv facts = {
+	.user = "alice", .home = "/home/alice", .shell = "/bin/sh", .member = "vc1-1", .rank = 1, .epoch = 3, .size = 4, .site = site};
+
+static void make(struct vc_exec_start *s, const char *const *env)
+{
+	size_t n = 0;
+	*s = (struct vc_exec_start){0};
+	while (env[n])
+		n++;
+	s->env = calloc(n + 1, sizeof(char *));
+	for (size_t i = 0; i < n; i++)
+		s->env[i] = strdup(env[i]);
+}
+
+static void plain_task(void **state)
+{
+	static const char *const env[] = {"PATH=/opt/bin:/bin", "HOSTNAME=n1", "OMPI_MCA_plm=slurm", "VCLUSTER_RANK=9", NULL};
+	struct vc_exec_start s;
+	(void)state;
+	make(&s, env);
+	assert_int_equal(taskenv_apply(&facts, &s, NULL), 0);
+	assert_string_equal(vc_exec_getenv(&s, "PATH"), "/run/vcluster/bin:/opt/bin:/bin");
+	assert_string_equal(vc_exec_getenv(&s, "HOSTNAME"), "vc1-1");
+	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_plm"), "slurm"); // the user's own
+	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_ras"), "^slurm");
+	assert_string_equal(vc_exec_getenv(&s, "HYDRA_HOST_FILE"), "/run/vcluster/hostfile.hydra");
+	assert_string_equal(vc_exec_getenv(&s, "HYDRA_LAUNCHER"), "site"); // the site's before ours
+	assert_string_equal(vc_exec_getenv(&s, "SITE_A"), "1");
+	assert_string_equal(vc_exec_getenv(&s, "VCLUSTER_RANK"), "1"); // a fact
+	assert_string_equal(vc_exec_getenv(&s, "VCLUSTER_EPOCH"), "3");
+	assert_string_equal(vc_exec_getenv(&s, "VCLUSTER_SIZE"), "4");
+	assert_string_equal(vc_exec_getenv(&s, "VCLUSTER_VIEW"), "/run/vcluster/view");
+	assert_string_equal(vc_exec_getenv(&s, "HOME"), "/home/alice");
+	assert_int_equal(taskenv_apply(&facts, &s, NULL), 0); // PATH does not grow
+	assert_string_equal(vc_exec_getenv(&s, "PATH"), "/run/vcluster/bin:/opt/bin:/bin");
+	vc_exec_start_clear(&s);
+}
+
+static void nothing_given(void **state)
+{
+	static const char *const env[] = {NULL};
+	struct vc_exec_start s;
+	(void)state;
+	make(&s, env);
+	assert_int_equal(taskenv_apply(&facts, &s, NULL), 0);
+	assert_contains(vc_exec_getenv(&s, "PATH"), "/run/vcluster/bin:");
+	assert_contains(vc_exec_getenv(&s, "PATH"), ":/usr/bin:");
+	assert_null(vc_exec_getenv(&s, "HOSTNAME"));
+	assert_string_equal(vc_exec_getenv(&s, "USER"), "alice");
+	vc_exec_start_clear(&s);
+}
+
+static void back_from_the_host(void **state)
+{
+	static const char *const env[] = {"PATH=/var/empty",
+					  "SLURM_PROCID=3",
+					  "VCLUSTER_PASS_PATH=/run/vcluster/bin:/bin",
+					  "VCLUSTER_PASS_SLURM_PROCID=0",
+					  "VCLUSTER_PASS_SLURM_JOB_NAME=x",
+					  "VCLUSTER_PASS_LD_PRELOAD=/lib/a.so",
+					  "VCLUSTER_PASS_EMPTY=",
+					  "VCLUSTER_PASS_=nameless",
+					  "VCLUSTER_CWD=/work/a b",
+					  "HOME=/host/home",
+					  "VCLUSTER_PASS_HOME=/home/alice",
+					  "VCLUSTER_PASS_A=first",
+					  "VCLUSTER_PASS_A=second",
+					  NULL};
+	struct vc_exec_start s;
+	(void)state;
+	make(&s, env);
+	s.cwd = strdup("/");
+	assert_int_equal(taskenv_apply(&facts, &s, NULL), 0);
+	assert_string_equal(s.cwd, "/work/a b");
+	assert_string_equal(vc_exec_getenv(&s, "PATH"), "/run/vcluster/bin:/bin");
+	assert_string_equal(vc_exec_getenv(&s, "SLURM_PROCID"), "3"); // the step's own
+	assert_string_equal(vc_exec_getenv(&s, "SLURM_JOB_NAME"), "x");
+	assert_string_equal(vc_exec_getenv(&s, "LD_PRELOAD"), "/lib/a.so");
+	assert_string_equal(vc_exec_getenv(&s, "EMPTY"), "");
+	assert_string_equal(vc_exec_getenv(&s, "HOME"), "/home/alice");
+	assert_string_equal(vc_exec_getenv(&s, "A"), "first");
+	for (size_t i = 0; s.env[i]; i++) {
+		assert_null(strstr(s.env[i], "VCLUSTER_PASS_"));
+		assert_null(strstr(s.env[i], "VCLUSTER_CWD"));
+	}
+	vc_exec_start_clear(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(plain_task),
+		cmocka_unit_test(nothing_given),
+		cmocka_unit_test(back_from_the_host),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
