@@ -15,7 +15,7 @@ die() { say "$*"; exit 3; }
 
 bench_begin() {
     WORK=$(mktemp -d /tmp/vcbench.XXXXXX)
-    LABS=() AGENTS=()
+    LABS=() AGENTS=() STAGE=$BUILD/stage
     : >"$WORK/rows"
     : >"$WORK/bars"
     trap bench_end EXIT
@@ -91,7 +91,7 @@ lab_up() {
     local id=$((FIRST_LAB + $1))
     [ ! -e "/var/tmp/vclab-$id" ] || die "lab $id is up; remove it with: VCLAB_ID=$id $VCLAB down"
     LABS+=("$id")
-    VCLAB_ID=$id timeout 180 "$VCLAB" up --stage "$BUILD/stage" "${@:2}" 2>>"$WORK/log" ||
+    VCLAB_ID=$id timeout 180 "$VCLAB" up --stage "$STAGE" "${@:2}" 2>>"$WORK/log" ||
         die "lab $id did not come up: $(tail -n 3 "$WORK/log" | xargs -0)"
 }
 
