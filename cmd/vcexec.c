@@ -34,7 +34,7 @@ struct exec {
 };
 
 // Never passed on: they describe this host's processes, files and sockets.
-static char *const own_filter[] = {"VCEXEC_TASK", "VCEXEC_PROGRAM", NULL};
+static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, NULL};
 static const char *const default_filter[] = {
 	"PMI_FD",	    "PMI_JOBID",	      "PMI2_*",			"PMIX_*",	    "SLURMD_*",
 	"SLURM_SPANK_*",    "SPANK_*",		      "SLURM_SRUN_COMM_*",	"SLURM_PMI*",	    "SLURM_STEP_LAUNCHER_PORT",
@@ -166,23 +166,37 @@ static int parse_options(struct exec *x, int argc, char **argv, bool *ret_done, 
 	return defaults(x, err);
 }
 
-// From the plugin: argv[1..] are the task's own, argv[0] is ours in place of the program's.
-static int parse_taskref(struct exec *x, const char *text, char **argv, struct vc_error *err)
+// The task's own vector: argv[1..] with the program back in front, or, of a --multi-prog line, what stands behind "--".
+static int task_argv(char **argv, char ***ret_argv, struct vc_error *err)
+{
+	char *program = getenv(VC_TASKREF_PROGRAM_ENV);
+	if (program && *program) {
+		argv[0] = program;
+		*ret_argv = argv;
+		return 0;
+	}
+	if (!argv[1] || strcmp(argv[1], "--") != 0 || !argv[2])
+		return vc_error_set(err, VC_EUSER, "%s is set but not %s", VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV);
+	*ret_argv = argv + 2;
+	return 0;
+}
+
+// From the plugin.
+static int parse_taskref(struct exec *x, const char *text, char **argv, char ***ret_argv, struct vc_error *err)
 {
 	struct vc_taskref ref;
-	char *program = getenv(VC_TASKREF_PROGRAM_ENV);
 	if (vc_taskref_parse(text, &ref, err) < 0)
 		return vc_error_wrap(err, "%s", VC_TASKREF_ENV);
-	if (!program || !*program)
-		return vc_error_set(err, VC_EUSER, "%s is set but not %s", VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV);
+	if (task_argv(argv, ret_argv, err) < 0)
+		return -1;
+	x->socket = getenv(VC_TASKREF_SOCKET_ENV);
 	x->job = ref.job;
 	x->restart = ref.restart;
 	x->local = ref.local;
 	x->tasks = ref.tasks;
-	argv[0] = program;
 	if (ref.kind == VC_TASK_SCRIPT) {
 		x->kind = "script";
-		x->script = program;
+		x->script = (*ret_argv)[0];
 	}
 	return 0;
 }
@@ -281,7 +295,8 @@ int main(int argc, char **argv)
 	const char *ref = getenv(VC_TASKREF_ENV);
 	bool done = false;
 	snprintf(x.where, sizeof(x.where), "vcd");
-	if (ref ? parse_taskref(&x, ref, argv, &err) < 0 : parse_options(&x, argc, argv, &done, &err) < 0)
+	char **task = argv;
+	if (ref ? parse_taskref(&x, ref, argv, &task, &err) < 0 : parse_options(&x, argc, argv, &done, &err) < 0)
 		return fail(&err, 1);
-	return done ? 0 : run(&x, ref ? argv : argv + optind);
+	return done ? 0 : run(&x, ref ? task : argv + optind);
 }

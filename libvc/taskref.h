@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Which task a vcexec process stands for: handed over by the SPANK plugin through two environment variables.
+// Which task a vcexec process stands for: handed over by the SPANK plugin through environment variables.
 //
 // The plugin only replaces argv[0] of a task (Slurm's argument vector has no room for more), so everything else goes
-// this way: VCEXEC_TASK holds the reference, VCEXEC_PROGRAM the program that argv[0] named. vcexec removes both from
-// what it passes into the guest. They are the user's own to forge: vcd decides by the peer's uid.
+// this way: VCEXEC_TASK holds the reference, VCEXEC_PROGRAM the program that argv[0] named, VCEXEC_SOCKET vcd's socket where it
+// is not the default. Without VCEXEC_PROGRAM (programs of --multi-prog files) the vector is `vcexec -- PROGRAM ARGUMENTS`.
+// vcexec passes none of them into the guest. They are the user's own to forge: vcd decides by the peer's uid.
 #ifndef LIBVC_TASKREF_H
 #define LIBVC_TASKREF_H
 
@@ -13,6 +14,7 @@
 
 #define VC_TASKREF_ENV "VCEXEC_TASK"
 #define VC_TASKREF_PROGRAM_ENV "VCEXEC_PROGRAM"
+#define VC_TASKREF_SOCKET_ENV "VCEXEC_SOCKET"
 #define VC_TASKREF_LEN 128 // bytes of the text, with its end
 
 enum vc_task_kind {

@@ -89,7 +89,7 @@ static void get_facts(const struct plugin *p, struct task *t, struct task_facts 
 	facts->wrapped = facts->multiprog && t->program[0] && strcmp(t->program[0], p->args.vcexec) == 0;
 }
 
-static int set_taskref(spank_t sp, const struct task *t, struct vc_error *err)
+static int set_taskref(const struct plugin *p, spank_t sp, const struct task *t, struct vc_error *err)
 {
 	char text[VC_TASKREF_LEN];
 	const struct vc_taskref ref = {
@@ -100,6 +100,8 @@ static int set_taskref(spank_t sp, const struct task *t, struct vc_error *err)
 		.tasks = t->tasks ? t->tasks : 1,
 	};
 	spank_err_t rc = spank_setenv(sp, VC_TASKREF_ENV, vc_taskref_format(&ref, text), 1);
+	if (rc == ESPANK_SUCCESS && strcmp(p->args.socket, VC_SOCKET_PATH) != 0)
+		rc = spank_setenv(sp, VC_TASKREF_SOCKET_ENV, p->args.socket, 1);
 	return rc == ESPANK_SUCCESS ? 0 : vc_error_set(err, VC_EHOST, "cannot set %s: %s", VC_TASKREF_ENV, spank_strerror(rc));
 }
 
@@ -165,8 +167,10 @@ static int turn(const struct plugin *p, spank_t sp, struct task *t, struct vc_er
 		return 0;
 	if (action == TASK_REFUSE)
 		return vc_error_set(err, VC_EUSER, "%s", why);
-	if (set_taskref(sp, t, err) < 0)
+	if (set_taskref(p, sp, t, err) < 0)
 		return -1;
+	if (action != TASK_REPLACE)
+		spank_unsetenv(sp, VC_TASKREF_PROGRAM_ENV); // the program stands behind vcexec's "--"
 	if (action == TASK_READY)
 		return 0;
 	return action == TASK_REPLACE ? replace_program(p, sp, t, err) : exec_program(p, sp, t, err);

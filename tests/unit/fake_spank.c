@@ -128,6 +128,17 @@ spank_err_t spank_setenv(spank_t sp, const char *var, const char *val, int overw
 	return ESPANK_SUCCESS;
 }
 
+spank_err_t spank_unsetenv(spank_t sp, const char *var)
+{
+	(void)sp;
+	size_t len = strlen(var);
+	for (int i = 0; fake.env[i]; i++) {
+		if (strncmp(fake.env[i], var, len) == 0 && fake.env[i][len] == '=')
+			fake.env[i][len] = '-'; // as good as gone
+	}
+	return ESPANK_SUCCESS;
+}
+
 spank_err_t spank_job_control_setenv(spank_t sp, const char *name, const char *value, int overwrite)
 {
 	(void)sp;

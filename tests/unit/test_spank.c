@@ -393,6 +393,7 @@ static void test_multiprog_wrapped_by_srun(void **state)
 	char text[256], *argv[] = {(char *)"m.conf", text, NULL};
 	snprintf(text, sizeof(text), "0 %s/vcexec -- a\n", dir);
 	ask();
+	fake_env_set(VC_TASKREF_PROGRAM_ENV, "/forged");
 	assert_int_equal(run_task(argv, 2), 0);
 	assert_string_equal(fake_env(VC_TASKREF_ENV), "job=123 restart=0 kind=task local=0 tasks=1");
 	assert_null(fake_env(VC_TASKREF_PROGRAM_ENV));
