@@ -5,9 +5,10 @@
 //   out BYTES   writes so many bytes to the port
 //   in BYTES    reads so many bytes from it, then answers with one byte
 // No frames, no sessions: nothing but read(2) and write(2) of PIECE bytes. Ends with power off on any error.
+#include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include "guest/boot.h"
