@@ -430,14 +430,14 @@ int vc_client_send_data(struct vc_client *c, const void *data, size_t len, uint6
 {
 	struct vc_frame frame;
 	uint64_t deadline = deadline_in(timeout_ms);
-	if (vc_session_send(c->session, VC_FRAME_DATA, data, len, err) < 0 || flush(c, deadline, err) < 0)
+	if (vc_session_send(c->session, VC_FRAME_DATA, data, len, err) < 0)
 		return -1;
-	int rc;
-	while ((rc = pump(c, false, deadline, &frame, err)) > 0) {
+	int rc = flush(c, deadline, err);
+	while (pump(c, false, deadline, &frame, rc < 0 ? NULL : err) > 0) { // also the reply that explains a failure
 		if (frame.type == VC_FRAME_RPC && take_message(c, &frame, NULL, NULL, err) < 0)
 			return -1;
 	}
-	if (rc == 0 && c->answered && len > 0)
+	if (c->answered && (len > 0 || rc < 0))
 		return vc_error_set(err, VC_ECANCELED, "vcd answered early");
 	return rc;
 }

@@ -87,7 +87,7 @@ bool rpc_canceled(const struct rpc_request *req);
 
 // --- the connection itself (task.attach) ---
 // stream: a uv_pipe_t made by malloc(), not reading, now the callee's (uv_close, then free); pending: bytes that came
-// after the request, consumed or kept by the callee (vc_buf_clear). NULL, NULL when the connection died first.
+// after the request, valid during the call: copy them. NULL, NULL when the connection died first.
 typedef void (*rpc_taken_fn)(void *ctx, uv_stream_t *stream, struct vc_buf *pending);
 // Replies with result, and when that is written calls taken (never from inside). Ends the request. Only on a unix
 // socket and with no other request open there: otherwise VC_EPROTO, the request goes on, result is still the caller's.

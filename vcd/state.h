@@ -3,6 +3,7 @@
 //
 // Loop thread only: each call is one small transaction (some hundred microseconds, one fsync), and returns when it is
 // durable. Schema changes are forward migrations, a database of a later version is refused. Getters give VC_ENOTFOUND.
+// A row callback must not call the same getter again.
 #ifndef VCD_STATE_H
 #define VCD_STATE_H
 

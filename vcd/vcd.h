@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The daemon's context: what main owns, in the order of creation, and nothing else. There are no globals.
 //
-// A module gets struct vcd * at creation, keeps it, and reaches the others through it. vcd_create() in vcd.c has the
-// one list of modules in order, with the reason of that order; vcd_destroy() goes backwards. A module with uv handles
+// A module gets struct vcd * at creation, keeps it, and reaches the others through it. create_modules() in vcd.c
+// is the one list of modules in order, with the reason of that order; vcd_destroy() goes backwards. A module with uv handles
 // splits its end: X_stop() closes them, X_destroy() frees after the loop has run dry.
 #ifndef VCD_VCD_H
 #define VCD_VCD_H
@@ -37,8 +37,12 @@ struct vcd {
 	struct host *host;
 	struct clusters *clusters; // methods everywhere, clusters on the controller
 	struct server *server;
+	char *munge_socket; // conf's, which never changes: for workers
 	uv_signal_t signals[4];
 	int n_signals;
+	uv_timer_t exit_timer; // bounds a stop
+	bool dirty;	       // and this one did not end by itself
+	int lock_fd;
 };
 
 #define VCD_STOP_GRACE_MS 5000 // for worker jobs under way at a stop; guests are left running in any case
