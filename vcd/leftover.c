@@ -196,7 +196,8 @@ static struct roster *copy_roster(struct roster *r)
 	struct roster *copy = roster_create();
 	pthread_mutex_lock(&r->lock);
 	if (copy && (copy->ids = calloc(r->n + 1, sizeof(*r->ids)))) {
-		memcpy(copy->ids, r->ids, r->n * sizeof(*r->ids));
+		if (r->n)
+			memcpy(copy->ids, r->ids, r->n * sizeof(*r->ids));
 		copy->n = copy->alloc = r->n;
 	}
 	pthread_mutex_unlock(&r->lock);

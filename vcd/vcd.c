@@ -22,6 +22,7 @@
 #include "vcd/check.h"
 #include "vcd/cluster.h"
 #include "vcd/fault.h"
+#include "vcd/host.h"
 #include "vcd/images.h"
 #include "vcd/peer.h"
 #include "vcd/rpc.h"
@@ -134,6 +135,10 @@ static int create_modules(struct vcd *vcd, struct vc_error *err)
 	// images before clusters: a cluster that is taken back may need one at once
 	if (!(vcd->images = images_create(vcd, err)))
 		return -1;
+	// the machines of this host, taken back from libvirt
+	if (!(vcd->host = host_create(vcd, err)))
+		return -1;
+	// the controller's clusters call hosts, this one too
 	if (!(vcd->clusters = clusters_create(vcd, err)))
 		return -1;
 	return (vcd->server = server_create(vcd, err)) ? 0 : -1;
@@ -281,6 +286,8 @@ void vcd_stop(struct vcd *vcd)
 		server_stop(vcd->server);
 	if (vcd->clusters)
 		clusters_stop(vcd->clusters);
+	if (vcd->host)
+		host_stop(vcd->host);
 	if (vcd->images)
 		images_stop(vcd->images);
 	if (vcd->peers)
@@ -299,6 +306,7 @@ void vcd_destroy(struct vcd *vcd)
 	uv_run(&vcd->loop, UV_RUN_NOWAIT);
 	server_destroy(vcd->server);
 	clusters_destroy(vcd->clusters);
+	host_destroy(vcd->host);
 	images_destroy(vcd->images);
 	check_destroy(vcd->check);
 	peers_destroy(vcd->peers);
