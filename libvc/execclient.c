@@ -568,9 +568,27 @@ static int start_session(struct client *c, struct vc_error *err)
 	c->session = vc_mux_session_create(c->mux, NULL, id, VC_MUX_CLIENT, c->conf->open_body, now_ms(), err);
 	if (!c->session)
 		return -1;
-	c->stdin_open = fcntl(STDIN_FILENO, F_GETFD) >= 0;
 	c->conf->start->stdin_open = c->stdin_open;
 	return 0;
+}
+
+// Standard descriptors that are closed get /dev/null, lest a socket of ours takes their number.
+static void standard_fds(struct client *c)
+{
+	bool closed[3];
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		closed[fd] = fcntl(fd, F_GETFD) < 0;
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (closed[fd])
+			release(fd);
+	}
+	c->stdin_open = !closed[STDIN_FILENO];
+	for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+		enum vc_channel ch = fd == STDOUT_FILENO ? VC_CH_STDOUT : VC_CH_STDERR;
+		c->out[ch].fd = -1;
+		if (!closed[fd])
+			output_open(&c->out[ch], fd);
+	}
 }
 
 static void close_all(struct client *c)
@@ -592,6 +610,7 @@ int vc_execclient_run(struct vc_execclient *conf, struct vc_exec_result *ret, st
 	struct client c = {.conf = conf, .signal_fd = -1, .away_since = now_ms()};
 	ret->status = 1;
 	ret->signo = 0;
+	standard_fds(&c);
 	if (signals_open(&c) < 0)
 		return vc_error_errno(err, "cannot take over signals");
 	terminal_open(&c);
@@ -600,7 +619,6 @@ int vc_execclient_run(struct vc_execclient *conf, struct vc_exec_result *ret, st
 		return -1;
 	}
 	for (int ch = VC_CH_STDOUT; ch <= VC_CH_STDERR; ch++) {
-		output_open(&c.out[ch], ch == VC_CH_STDOUT ? STDOUT_FILENO : STDERR_FILENO);
 		if (c.out[ch].fd < 0)
 			vc_mux_session_close_reader(c.session, (enum vc_channel)ch);
 	}
