@@ -33,15 +33,12 @@ struct exec {
 	const char *socket;
 };
 
-// Never passed on: they describe this host's processes, files and sockets.
-static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, NULL};
-static const char *const default_filter[] = {
-	"PMI_FD",	    "PMI_JOBID",	      "PMI2_*",			"PMIX_*",	    "SLURMD_*",
-	"SLURM_SPANK_*",    "SPANK_*",		      "SLURM_SRUN_COMM_*",	"SLURM_PMI*",	    "SLURM_STEP_LAUNCHER_PORT",
-	"SLURM_LAUNCH_NODE_IPADDR", "SLURM_PTY_PORT", "SLURM_PTY_WIN_*", "SLURM_CONF", "SLURM_JWT",
-	"DBUS_*",	    "XDG_RUNTIME_DIR",	      "XDG_SESSION_*",		"SSH_*",	    "KRB5CCNAME",
-	NULL,
-};
+// Never passed on: our own, and what names descriptors and servers that only slurmstepd's children can reach.
+static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, "PMI_FD", "PMI_PORT", "PMIX_*",
+				   "SLURM_PMI*", "SLURM_SRUN_COMM_*", "SLURM_PTY_*", "SLURM_JWT", NULL};
+// When vcd names none (env-filter of vcd.conf).
+static const char *const default_filter[] = {"SLURM_SPANK_*",	 "SPANK_*", "SLURM_CONF", "DBUS_*",
+					     "XDG_RUNTIME_DIR", "SSH_*",   "KRB5CCNAME", NULL};
 
 static const char usage_text[] =
 	"Usage: vcexec [options] -- COMMAND [ARGUMENT...]\n"
@@ -235,7 +232,7 @@ static void take_reply(struct exec *x, struct json_object *reply)
 	vc_json_u32(reply, "rank", UINT32_MAX - 1, &rank, NULL);
 	vc_json_str_opt(reply, "name", VC_NAME_MAX, &name, NULL);
 	snprintf(x->where, sizeof(x->where), "member %u (%s) of job %u", rank, name, x->job);
-	bool given = vc_json_strv(reply, "filter", FILTERS_MAX, VC_NAME_MAX * 2, &filter, NULL) == 0;
+	bool given = vc_json_strv(reply, "env_filter", FILTERS_MAX, VC_NAME_MAX * 2, &filter, NULL) == 0;
 	filter_env(&x->start, given ? filter : (char *const *)default_filter);
 }
 

@@ -183,6 +183,7 @@ struct tasks *tasks_create(struct agent *a, struct vc_error *err)
 	}
 	struct taskrun_config conf = {
 		.loop = &a->loop, .script_dir = SCRIPT_DIR, .path = VC_GUEST_DIR "/bin:" TASKENV_PATH, .cgroup = make_cgroup()};
+	conf.make_cwd = true;
 	conf.mux.id_mask = VC_SESSION_FROM_GUEST; // the host's sessions have it clear
 	t->a = a;
 	t->host = taskrun_create(&conf, &host_ops, t, err);

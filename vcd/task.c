@@ -365,7 +365,7 @@ static struct task *new_task(struct tasks *ts, struct glink *link, const struct 
 	t->tasks = ts;
 	t->link = link;
 	t->uid = uid;
-	t->open_due = !a->resume;
+	t->open_due = true; // a guest that has the session goes on with it; one that never got OPEN needs it
 	t->away_since = uv_now(&ts->vcd->loop);
 	t->next = ts->list;
 	ts->list = t;
