@@ -61,13 +61,6 @@ struct attach {
 	bool resume, root;
 };
 
-uint32_t task_member_index(uint32_t local, uint32_t tasks, uint32_t members)
-{
-	if (tasks <= members)
-		return local % members;
-	return (uint32_t)((uint64_t)local * members / tasks);
-}
-
 // --- parameters -----------------------------------------------------------------------------------------------
 
 static int parse_kind(struct json_object *params, enum task_kind *ret, struct vc_error *err)
