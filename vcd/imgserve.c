@@ -26,6 +26,7 @@ struct imgserve {
 	uint64_t next;	 // offset to read from
 	uint64_t offset; // of the run in data
 	size_t len, sent;
+	bool waiting; // for drained()
 	uint8_t *data;
 };
 
@@ -88,19 +89,34 @@ static void serve_send(struct imgserve *s)
 			serve_end(s, &err);
 			return;
 		}
-		if (rc == 1)
-			return; // drained() goes on
+		if (rc == 1) {
+			s->waiting = true; // drained() goes on
+			return;
+		}
 	}
 	serve_read(s);
 }
 
 static void drained(struct rpc_request *req, void *ctx)
 {
+	struct imgserve *s = ctx;
 	(void)req;
-	serve_send(ctx);
+	if (!s->waiting) // a queue that was never full has drained: a read is under way
+		return;
+	s->waiting = false;
+	serve_send(s);
 }
 
 static const struct rpc_data_ops serve_ops = {.drained = drained};
+
+// The receiver is gone. A read under way finds out by itself when it is done.
+static void on_cancel(struct rpc_request *req, void *ctx)
+{
+	struct imgserve *s = ctx;
+	(void)req;
+	if (s->waiting)
+		serve_end(s, NULL);
+}
 
 static int serve_open(struct imgserve *s, struct vc_error *err)
 {
@@ -140,6 +156,7 @@ int imgserve_start(struct vcd *vcd, struct store *store, const char *digest, str
 		goto fail;
 	}
 	serve_read(s);
+	rpc_on_cancel(req, on_cancel, s);
 	return 0;
 fail:
 	free(data);

@@ -87,6 +87,8 @@ static int send_message(struct wire *wire, struct json_object *msg, struct vc_er
 	const char *text = msg ? vc_json_text(msg, &len) : NULL;
 	if (!text)
 		return vc_error_set(err, ENOMEM, "reply: out of memory");
+	if (!wire->conn) // a request that is canceled by the end of its connection replies to nobody
+		return vc_error_set(err, VC_ECANCELED, "the connection is closed");
 	return conn_send(wire->conn, VC_FRAME_RPC, text, len, err);
 }
 
@@ -119,6 +121,8 @@ static void origin_reply(struct rpc_request *req, struct json_object *result, co
 static void origin_notify(struct rpc_request *req, const char *method, struct json_object *params)
 {
 	struct wire *wire = req->origin;
+	if (!wire->conn)
+		return;
 	if (conn_queued(wire->conn) > CONN_NOTIFY_MAX) {
 		vc_log_ctx(VC_LOG_NOTICE, &req->log, "%s: uid %u does not read, dropping %s", req->method->name, wire->uid, method);
 		return;
@@ -137,7 +141,8 @@ static void origin_ended(struct rpc_request *req)
 	if (wire->data == req) {
 		wire->data = NULL;
 		wire->discard = req->data_ops->received && !req->data_in_ended;
-		conn_resume(wire->conn);
+		if (wire->conn)
+			conn_resume(wire->conn);
 	}
 }
 
@@ -357,6 +362,8 @@ void rpc_data_end(struct rpc_request *req, const struct vc_error *err)
 		rpc_reply_error(req, err);
 		return;
 	}
+	if (wire && !wire->conn) // on the way out: see wire_gone()
+		wire = NULL;
 	if (wire && !err)
 		conn_send(wire->conn, VC_FRAME_DATA, NULL, 0, NULL);
 	rpc_end(req);
