@@ -51,7 +51,7 @@ static pid_t spawn_session(const struct ctl *ctl, const struct target *target, c
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0 || dup2(null, as == STDIN_FILENO ? STDOUT_FILENO : STDIN_FILENO) < 0 || dup2(fd, as) < 0)
 		vc_error_errno(&err, "redirecting the copy");
-	else if (session_run(ctl, target, "exec", argv, false, &result, &err) == 0)
+	else if (session_run(ctl, target, argv, false, &result, &err) == 0)
 		_exit(result.signo ? 128 + result.signo : result.status);
 	fprintf(stderr, "vcctl: %s\n", err.text);
 	_exit(result.status ? result.status : CTL_FAILED);

@@ -9,7 +9,15 @@
 #include "cmd/vcctl/vcctl.h"
 #include "libvc/cleanup.h"
 
-enum opt { OPT_JSON = 1, OPT_ALL = 2, OPT_WATCH = 4, OPT_PUBLIC = 8, OPT_PTY = 16 };
+// Bits above what getopt_long() returns for itself.
+enum opt {
+	OPT_JSON = 1 << 10,
+	OPT_ALL = 1 << 11,
+	OPT_WATCH = 1 << 12,
+	OPT_PUBLIC = 1 << 13,
+	OPT_PTY = 1 << 14,
+	OPT_ROOT = 1 << 15,
+};
 
 static const struct verb {
 	const char *name, *sub; // "image", "build"
@@ -27,10 +35,10 @@ static const struct verb {
 	{"watch", NULL, "JOB", "every change of a cluster, until it is gone", "vcctl watch 123", OPT_JSON, 1, 1, ctl_watch},
 	{"view", NULL, "JOB", "the membership view; --watch: every following one", "vcctl view --watch 123",
 	 OPT_JSON | OPT_WATCH, 1, 1, ctl_view},
-	{"console", NULL, "JOB MEMBER", "the machine's console", "vcctl console 123 0", 0, 2, 2, ctl_console},
-	{"exec", NULL, "JOB MEMBER [-- COMMAND [ARG...]]", "run a command, or a shell, in a member as yourself",
-	 "vcctl exec 123 vc123-1 -- ps aux", OPT_PTY, 2, 1 << 16, ctl_exec},
-	{"cp", NULL, "SRC... DST", "copy files to or from members: JOB:MEMBER:PATH, MEMBER may be all",
+	{"console", NULL, "JOB MEMBER", "the machine's serial console; ctrl-] ends it", "vcctl console 123 0", 0, 2, 2, ctl_console},
+	{"exec", NULL, "JOB MEMBER [-- COMMAND [ARG...]]", "run a command, or a shell, in a member",
+	 "vcctl exec 123 vc123-1 -- ps aux", OPT_PTY | OPT_ROOT, 2, 1 << 16, ctl_exec},
+	{"cp", NULL, "SRC... DST", "copy to or from members, as JOB:MEMBER:PATH",
 	 "vcctl cp input.dat 123:all:/tmp/", 0, 2, 1 << 16, ctl_cp},
 	{"image", "build", "RECIPE", "build an image from a recipe", "vcctl image build mpich.recipe", OPT_JSON, 1, 1,
 	 ctl_image_build},
@@ -65,8 +73,9 @@ static int help_all(FILE *out)
 			 verbs[i].sub ? verbs[i].sub : "", verbs[i].args);
 		fprintf(out, strlen(left) > 20 ? "  %s\n%24s%s\n" : "  %-22s%s%s\n", left, "", verbs[i].help);
 	}
-	fputs("\nExit status: 0 done, 1 failed or check found something, 2 wrong usage, 3 no such job,\n"
-	      "member or image, 4 not allowed, 5 vcd does not answer. exec: the command's own.\n",
+	fputs("\nExit status: 0 done, 1 failed or check found something, 2 wrong usage,\n"
+	      "3 no such job, member or image, 4 not allowed, 5 vcd does not answer.\n"
+	      "exec: the command's own.\n",
 	      out);
 	return CTL_OK;
 }
@@ -79,7 +88,7 @@ static int help_verb(const struct verb *v)
 		unsigned bit;
 		const char *text;
 	} names[] = {{OPT_JSON, " [--json]"}, {OPT_ALL, " [--all]"}, {OPT_WATCH, " [--watch]"}, {OPT_PUBLIC, " [--public]"},
-		     {OPT_PTY, " [--pty]"}};
+		     {OPT_PTY, " [--pty]"},	     {OPT_ROOT, " [--root]"}};
 	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++)
 		if (v->options & names[i].bit)
 			fputs(names[i].text, stdout);
@@ -110,7 +119,7 @@ enum { LONG_SOCKET = 256, LONG_HELP, LONG_VERSION };
 static const struct option long_options[] = {
 	{"json", no_argument, NULL, OPT_JSON},	     {"all", no_argument, NULL, OPT_ALL},
 	{"watch", no_argument, NULL, OPT_WATCH},     {"public", no_argument, NULL, OPT_PUBLIC},
-	{"pty", no_argument, NULL, OPT_PTY},	     {"socket", required_argument, NULL, LONG_SOCKET},
+	{"root", no_argument, NULL, OPT_ROOT},	     {"pty", no_argument, NULL, OPT_PTY},	     {"socket", required_argument, NULL, LONG_SOCKET},
 	{"help", no_argument, NULL, LONG_HELP},	     {"version", no_argument, NULL, LONG_VERSION},
 	{NULL, 0, NULL, 0},
 };
@@ -148,6 +157,7 @@ static int parse_words(int argc, char **argv, struct ctl *ctl, struct words *w)
 	ctl->watch = w->options & OPT_WATCH;
 	ctl->is_public = w->options & OPT_PUBLIC;
 	ctl->pty = w->options & OPT_PTY;
+	ctl->root = w->options & OPT_ROOT;
 	return CTL_OK;
 }
 

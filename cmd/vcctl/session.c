@@ -57,39 +57,49 @@ int target_find(const struct ctl *ctl, const char *job_text, const char *member,
 	return 0;
 }
 
+int target_find_one(const struct ctl *ctl, const char *job, const char *member, struct target *ret, struct vc_error *err)
+{
+	vc_autofree struct target *targets = NULL;
+	size_t n;
+	if (strcmp(member, TARGET_ALL) == 0)
+		return vc_error_set(err, VC_EUSER, "one member at a time: srun --jobid=%s reaches them all", job);
+	if (target_find(ctl, job, member, &targets, &n, err) < 0)
+		return -1;
+	*ret = targets[0];
+	return 0;
+}
+
 // --- the session -------------------------------------------------------------------------------------------------
 
-struct attach {
-	const struct ctl *ctl;
-	const struct target *target;
-	const char *kind;
-};
-
-static struct json_object *attach_params(const struct attach *a, uint64_t session, bool resume)
+static struct json_object *attach_params(const struct target *target, const char *kind, uint64_t session, bool resume, bool root)
 {
-	struct json_object *params = ctl_job_params(a->target->job);
+	struct json_object *params = ctl_job_params(target->job);
 	char id[17];
 	snprintf(id, sizeof(id), "%016" PRIx64, session);
-	vc_json_add_u64(params, "restart", a->target->restart);
-	vc_json_add_u64(params, "rank", a->target->rank);
-	vc_json_add_str(params, "kind", a->kind);
+	vc_json_add_u64(params, "restart", target->restart);
+	vc_json_add_u64(params, "rank", target->rank);
+	vc_json_add_str(params, "kind", kind);
 	vc_json_add_str(params, "session", id);
 	vc_json_add_bool(params, "resume", resume);
+	if (root)
+		vc_json_add_bool(params, "root", true);
 	return params;
 }
 
-static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_buf *pending, struct vc_error *err)
+int session_attach(const struct ctl *ctl, const struct target *target, const char *kind, uint64_t session, bool resume,
+		   int *ret_fd, struct vc_buf *pending, struct vc_error *err)
 {
-	const struct attach *a = ctx;
-	vc_autoclient struct vc_client *client = ctl_connect(a->ctl, err);
+	vc_autoclient struct vc_client *client = ctl_connect(ctl, err);
 	if (!client)
 		return -1;
-	vc_autojson struct json_object *params = attach_params(a, session, resume);
-	if (vc_client_call(client, "task.attach", params, CTL_CALL_MS, NULL, NULL, NULL, err) < 0) {
-		if (strcmp(a->target->host, vc_client_server_host(client)) != 0)
-			vc_error_wrap(err, "member %u (%s) is on host %s, this is %s", a->target->rank, a->target->name,
-				      a->target->host, vc_client_server_host(client));
-		return -1;
+	vc_autojson struct json_object *params = attach_params(target, kind, session, resume, ctl->root);
+	struct vc_error why = VC_ERROR_INIT;
+	if (vc_client_call(client, "task.attach", params, CTL_CALL_MS, NULL, NULL, NULL, &why) < 0) {
+		if (strcmp(target->host, vc_client_server_host(client)) == 0)
+			return vc_error_set(err, why.code, "%s", why.text);
+		// Not worth another try, whatever this host's vcd thinks.
+		return vc_error_set(err, VC_EUSER, "member %u (%s) is on host %s, run vcctl there; this is %s: %s", target->rank,
+				    target->name, target->host, vc_client_server_host(client), why.text);
 	}
 	if (vc_client_take_fd(client, ret_fd, pending, err) < 0)
 		return -1;
@@ -97,15 +107,27 @@ static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct 
 	return 0;
 }
 
-// As at a login: who one is, and what makes a terminal and its language work. Nothing else of this host's environment.
-static int fill_env(struct vc_exec_start *start, const struct target *t, struct vc_error *err)
+struct attach {
+	const struct ctl *ctl;
+	const struct target *target;
+};
+
+static int attach_exec(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_buf *pending, struct vc_error *err)
 {
+	const struct attach *a = ctx;
+	return session_attach(a->ctl, a->target, "exec", session, resume, ret_fd, pending, err);
+}
+
+// As at a login: who one is, and what makes a terminal and its language work. Nothing else of this host's environment.
+static int fill_env(struct vc_exec_start *start, const struct target *t, bool root, struct vc_error *err)
+{
+	const char *user = root ? "root" : t->user, *home = root ? "/root" : t->home;
 	static const char *const kept[] = {"TERM", "LANG", "LC_ALL", "LC_CTYPE", "COLORTERM"};
 	const struct {
 		const char *name, *value;
-	} own[] = {{"HOME", t->home},
-		   {"USER", t->user},
-		   {"LOGNAME", t->user},
+	} own[] = {{"HOME", home},
+		   {"USER", user},
+		   {"LOGNAME", user},
 		   {"SHELL", "/bin/sh"},
 		   {"PATH", VC_GUEST_DIR "/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"}};
 	for (size_t i = 0; i < VC_ARRAY_LEN(own); i++)
@@ -117,11 +139,11 @@ static int fill_env(struct vc_exec_start *start, const struct target *t, struct 
 	return 0;
 }
 
-int session_run(const struct ctl *ctl, const struct target *target, const char *kind, char *const *argv, bool pty,
-		struct vc_exec_result *ret, struct vc_error *err)
+int session_run(const struct ctl *ctl, const struct target *target, char *const *argv, bool pty, struct vc_exec_result *ret,
+		struct vc_error *err)
 {
 	static char *const nothing[] = {"*", NULL};
-	struct attach a = {.ctl = ctl, .target = target, .kind = kind};
+	struct attach a = {.ctl = ctl, .target = target};
 	struct vc_exec_start start = {0};
 	char where[VC_NAME_MAX + 64];
 	snprintf(where, sizeof(where), "member %u (%s) of job %u", target->rank, target->name, target->job);
@@ -129,8 +151,8 @@ int session_run(const struct ctl *ctl, const struct target *target, const char *
 	if (vc_exec_start_from_self(&start, argv, nothing, err) < 0)
 		return -1;
 	free(vc_steal(&start.cwd)); // the home directory: this host's directory means nothing to an administrator's command
-	struct vc_execclient client = {.connect = attach, .ctx = &a, .start = &start, .pty = pty, .where = where};
-	int rc = fill_env(&start, target, err);
+	struct vc_execclient client = {.connect = attach_exec, .ctx = &a, .start = &start, .pty = pty, .where = where};
+	int rc = fill_env(&start, target, ctl->root, err);
 	if (rc == 0)
 		rc = vc_execclient_run(&client, ret, err);
 	vc_exec_start_clear(&start);

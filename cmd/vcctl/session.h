@@ -22,9 +22,17 @@ struct target {
 int target_find(const struct ctl *ctl, const char *job, const char *member, struct target **ret, size_t *ret_n,
 		struct vc_error *err);
 
-// Runs argv as the job's user in its home directory over this process's standard streams. kind: "exec" or "console".
+// Exactly one: "all" is refused.
+int target_find_one(const struct ctl *ctl, const char *job, const char *member, struct target *ret, struct vc_error *err);
+
+// task.attach: the connection then belongs to the caller; bytes read past the answer are in *pending.
+// kind: "exec" carries link frames of `session`, "console" the bare bytes of the serial port.
+int session_attach(const struct ctl *ctl, const struct target *target, const char *kind, uint64_t session, bool resume,
+		   int *ret_fd, struct vc_buf *pending, struct vc_error *err);
+
+// Runs argv as the job's user in its home directory over this process's standard streams.
 // -1: it did not start, or was lost; ret->status is what to exit with.
-int session_run(const struct ctl *ctl, const struct target *target, const char *kind, char *const *argv, bool pty,
-		struct vc_exec_result *ret, struct vc_error *err);
+int session_run(const struct ctl *ctl, const struct target *target, char *const *argv, bool pty, struct vc_exec_result *ret,
+		struct vc_error *err);
 
 #endif

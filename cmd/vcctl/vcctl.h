@@ -11,7 +11,7 @@
 #include "libvc/client.h"
 #include "libvc/error.h"
 
-// Exit codes, as vcctl(1) lists them. exec and console end with the status of what they ran.
+// Exit codes, as vcctl(1) lists them. exec ends with the status of what it ran.
 enum ctl_exit {
 	CTL_OK = 0,
 	CTL_FAILED = 1, // also: check found something
@@ -26,7 +26,7 @@ enum ctl_exit {
 #define CTL_FOREVER_MS 0x7fffffff // 24 days: watching ends with the job
 
 struct ctl {
-	bool json, all, watch, is_public, pty;
+	bool json, all, watch, is_public, pty, root;
 	const char *socket; // NULL: vcd's usual one
 };
 
