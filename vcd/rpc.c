@@ -217,11 +217,11 @@ void rpc_cancel(struct rpc_request *req)
 }
 
 // A cancel callback may end requests: search from the start after each.
-static struct rpc_request *next_live(struct rpc *rpc, const void *origin)
+static struct rpc_request *next_live(struct rpc *rpc, bool orphans)
 {
 	struct rpc_request *req;
 	LIST_FOREACH(req, &rpc->open, link) {
-		if (!req->canceled && (!origin || req->origin == origin))
+		if (!req->canceled && (!orphans || !req->origin))
 			return req;
 	}
 	return NULL;
@@ -230,21 +230,22 @@ static struct rpc_request *next_live(struct rpc *rpc, const void *origin)
 void rpc_cancel_all(struct rpc *rpc)
 {
 	struct rpc_request *req;
-	while ((req = next_live(rpc, NULL)))
+	while ((req = next_live(rpc, false)))
 		rpc_cancel(req);
 }
 
+// First no reply can reach the origin any more, then they are told.
 void rpc_origin_gone(struct rpc *rpc, void *origin)
 {
 	struct rpc_request *req;
-	while ((req = next_live(rpc, origin)))
-		rpc_cancel(req);
 	LIST_FOREACH(req, &rpc->open, link) {
 		if (req->origin == origin) {
 			req->origin = NULL;
 			req->wire = NULL;
 		}
 	}
+	while ((req = next_live(rpc, true)))
+		rpc_cancel(req);
 }
 
 struct rpc_request *rpc_find(struct rpc *rpc, void *origin, uint64_t id)

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The private munged and small helpers of the daemon's tests: see munged.h.
+#include "tests/daemon/munged.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/cred.h"
+
+static void nap(void)
+{
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+}
+
+void write_file(const char *path, const char *text)
+{
+	vc_autofclose FILE *f = fopen(path, "w");
+	if (!f || fputs(text, f) < 0)
+		abort();
+}
+
+pid_t spawn(char *const argv[], const char *log)
+{
+	pid_t pid = fork();
+	if (pid != 0)
+		return pid;
+	int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0644);
+	if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
+		_exit(126);
+	execv(argv[0], argv);
+	_exit(127);
+}
+
+int wait_exit(pid_t pid)
+{
+	int status = 0;
+	for (int i = 0; i < TEST_LIMIT_MS / 20; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+		nap();
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	return -1;
+}
+
+int port_free(void)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(sin);
+	vc_autoclose int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&sin, len) < 0 || getsockname(fd, (struct sockaddr *)&sin, &len) < 0)
+		abort();
+	return ntohs(sin.sin_port);
+}
+
+static int make_key(const char *path)
+{
+	uint8_t key[128];
+	vc_autoclose int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
+	if (fd < 0 || getrandom(key, sizeof(key), 0) != (ssize_t)sizeof(key))
+		return -1;
+	return write(fd, key, sizeof(key)) == (ssize_t)sizeof(key) ? 0 : -1;
+}
+
+static int wait_ready(struct munged *m)
+{
+	for (int i = 0; i < TEST_LIMIT_MS / 20; i++) {
+		vc_autofree char *cred = NULL;
+		if (access(m->socket, R_OK) == 0 && vc_cred_encode(m->socket, geteuid(), "x", 1, &cred, NULL) == 0)
+			return 0;
+		nap();
+	}
+	return -1;
+}
+
+int munged_start(struct munged *m)
+{
+	char key[96], opts[6][128], log[96];
+	static const char *const names[] = {"key-file", "socket", "pid-file", "log-file", "seed-file"};
+	strcpy(m->dir, "/tmp/vcd-test-XXXXXX");
+	if (access("/usr/sbin/munged", X_OK) < 0 || !mkdtemp(m->dir) || chmod(m->dir, 0755) < 0)
+		return -1;
+	snprintf(key, sizeof(key), "%s/key-file", m->dir);
+	snprintf(m->socket, sizeof(m->socket), "%s/socket", m->dir);
+	snprintf(log, sizeof(log), "%s/munged.out", m->dir);
+	char *argv[10] = {"/usr/sbin/munged", "--foreground", "--force"};
+	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++) {
+		snprintf(opts[i], sizeof(opts[i]), "--%s=%s/%s", names[i], m->dir, names[i]);
+		argv[3 + i] = opts[i];
+	}
+	if (make_key(key) < 0)
+		return -1;
+	m->pid = spawn(argv, log);
+	if (m->pid > 0 && wait_ready(m) == 0)
+		return 0;
+	munged_stop(m);
+	return -1;
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)st;
+	(void)flag;
+	(void)ftw;
+	return remove(path);
+}
+
+void munged_stop(struct munged *m)
+{
+	if (m->pid > 0) {
+		kill(m->pid, SIGTERM);
+		wait_exit(m->pid);
+	}
+	m->pid = 0;
+	nftw(m->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
