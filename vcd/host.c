@@ -538,6 +538,9 @@ static void check_machine(struct check_report *report, void *ctx)
 	if (h->machine_known && h->machine.type == DOMXML_TCG)
 		check_finding(report, CHECK_NOTE, "see that the host's firmware has virtualisation enabled and /dev/kvm works",
 			      "guests are emulated (TCG): KVM does not boot a kernel here");
+	if (!hv_can_cap_memory())
+		check_finding(report, CHECK_NOTE, "give this host a memory cgroup controller, and vcd CAP_SYS_RESOURCE",
+			      "the memory of guests' hypervisor processes is not capped");
 }
 
 // --- life -----------------------------------------------------------------------------------------------------

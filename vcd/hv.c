@@ -10,10 +10,12 @@
 #include <libvirt/virterror.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -273,7 +275,7 @@ bool hv_is_fake(const struct hv *hv)
 	return strncmp(hv->uri, "test:", 5) == 0;
 }
 
-bool hv_has_memory_cgroup(void)
+static bool has_memory_cgroup(void)
 {
 	char line[4096];
 	vc_autofclose FILE *v2 = fopen("/sys/fs/cgroup/cgroup.controllers", "re");
@@ -286,6 +288,12 @@ bool hv_has_memory_cgroup(void)
 			return true;
 	}
 	return false;
+}
+
+bool hv_can_cap_memory(void)
+{
+	// libvirt raises the limit of locked memory together with the cap
+	return has_memory_cgroup() && prctl(PR_CAPBSET_READ, CAP_SYS_RESOURCE) == 1;
 }
 
 // --- connection -----------------------------------------------------------------------------------------------

@@ -47,8 +47,8 @@ void hv_destroy(struct hv *hv); // after the loop has run dry
 const char *hv_uri(const struct hv *hv);
 // test:///: domains are records, there are no guests, disks and networks.
 bool hv_is_fake(const struct hv *hv);
-// Whether libvirt can cap a domain's memory: this host has a memory cgroup controller.
-bool hv_has_memory_cgroup(void);
+// Whether libvirt can cap a domain's memory: there is a memory cgroup controller, and root may raise limits.
+bool hv_can_cap_memory(void);
 
 int hv_start(struct hv *hv, const char *xml, struct vc_error *err);
 // Ends the domain at once; one that does not exist is no error.

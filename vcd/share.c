@@ -667,21 +667,12 @@ static size_t goal_steps(const struct share *s)
 	return s->goal == GOAL_UP ? STEPS_UP : STEPS_PREPARED;
 }
 
-// Fills err with the step's name and, for guests, their last words.
-static void explain(struct share *s, const struct vc_error *err, struct vc_error *ret)
-{
-	*ret = *err;
-	vc_error_wrap(ret, "host %s", s->work->own_name);
-}
-
 static void run_failed(struct share *s, const struct vc_error *err)
 {
-	struct vc_error full = VC_ERROR_INIT;
-	explain(s, err, &full);
 	if (s->adopted)
-		vc_log_ctx(VC_LOG_ERR, &s->log, "cluster %s was taken back, but: %s", s->work->short_id, full.text);
+		vc_log_ctx(VC_LOG_ERR, &s->log, "cluster %s was taken back, but: %s", s->work->short_id, err->text);
 	else
-		fail(s, &full);
+		fail(s, err);
 }
 
 static void undo_failed(struct share *s, size_t step, const struct vc_error *err)

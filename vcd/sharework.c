@@ -95,13 +95,14 @@ static int check_mounts(const struct conf *conf, const struct plan *plan, struct
 	return 0;
 }
 
-static uid_t qemu_uid(const struct conf *conf)
+static void fill_qemu_user(struct sharework *w, const struct conf *conf)
 {
 	char buf[1024];
 	struct passwd pw, *found = NULL;
 	if (!conf->qemu_user[0] || getpwnam_r(conf->qemu_user, &pw, buf, sizeof(buf), &found) != 0 || !found)
-		return 0;
-	return found->pw_uid;
+		return;
+	w->qemu_uid = found->pw_uid;
+	w->qemu_gid = found->pw_gid;
 }
 
 static int fill_paths(struct sharework *w, const struct conf *conf, struct vc_error *err)
@@ -136,7 +137,7 @@ static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
 	w->store = images_store(vcd->images);
 	w->fake = hv_is_fake(w->hv);
 	w->vxlan_port = conf->vxlan_port;
-	w->qemu_uid = qemu_uid(conf);
+	fill_qemu_user(w, conf);
 	w->overhead_mib = conf->overhead_mib;
 	w->overhead_percent = conf->overhead_percent;
 	if (own_members(w, err) < 0 || check_mounts(conf, w->plan, err) < 0 || fill_paths(w, conf, err) < 0)
@@ -402,13 +403,27 @@ static int make_mount(const struct sharework *w, size_t i, struct vc_error *err)
 	return 0;
 }
 
+// Images are root's own: QEMU's group gets to read this one, nobody else.
+static int open_image(const struct sharework *w, const char *base, struct vc_error *err)
+{
+	vc_autofree char *dir = strdup(base);
+	char *slash = dir ? strrchr(dir, '/') : NULL;
+	if (!slash)
+		return vc_error_set(err, VC_EHOST, "image %s", base);
+	*slash = '\0';
+	if (w->qemu_uid && (chown(dir, 0, w->qemu_gid) < 0 || chmod(dir, 0710) < 0 || chown(base, 0, w->qemu_gid) < 0 ||
+			    chmod(base, 0640) < 0))
+		return vc_error_errno(err, "image %s", base);
+	return 0;
+}
+
 int sharework_disks(struct sharework *w, struct vc_error *err)
 {
 	vc_autofree char *base = NULL;
 	if (w->fake)
 		return 0;
 	if (make_dir(w->guest_dir, err) < 0 || make_dir(w->disk_dir, err) < 0 ||
-	    store_path(w->store, w->plan->image_digest, &base, err) < 0)
+	    store_path(w->store, w->plan->image_digest, &base, err) < 0 || open_image(w, base, err) < 0)
 		return -1;
 	for (size_t i = 0; i < w->plan->spec->n_mounts; i++) {
 		if (make_mount(w, i, err) < 0)
@@ -519,7 +534,7 @@ static char *build_xml(const struct sharework *w, const struct sharework_machine
 		.owner = {plan->id, plan->key.slurm, plan->key.job, plan->key.restart, m->rank, plan->owner.uid},
 		.vcpus = m->vcpus,
 		.mem_mib = m->mem_mib,
-		.hard_limit_mib = hv_has_memory_cgroup() ? sharework_member_mem_mib(w, m) : 0,
+		.hard_limit_mib = hv_can_cap_memory() ? sharework_member_mem_mib(w, m) : 0,
 		.cpus = cpus,
 		.n_cpus = host_cpus(m, cpus),
 		.kernel = machine->kernel,

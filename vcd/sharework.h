@@ -34,7 +34,8 @@ struct sharework {
 	char *guest_dir; // run-dir/guests/<8>: sockets, read-only mounts
 	char *disk_dir;	 // state-dir/overlays/<8>: overlays, console logs
 	uint32_t vxlan_port;
-	uid_t qemu_uid;
+	uid_t qemu_uid; // 0: QEMU runs as root
+	gid_t qemu_gid;
 	uint64_t overhead_mib;
 	uint32_t overhead_percent;
 
