@@ -339,7 +339,6 @@ static const struct option options[] = {
 	PATH_START("munge-socket", munge_socket, ""),
 	PATH("kernel", kernel, ""),
 	PATH("guestd", guestd, VC_LIBEXECDIR "/vcguestd"),
-	PATH("guest-modules", guest_modules, ""),
 	{.name = "slurm-user", .read = read_slurm_user, .offset = AT(slurm_user), .def = "slurm"},
 	LIST("admin-users", read_admin_user, admin_uids, "{}"),
 	LIST("admin-groups", read_admin_group, admin_gids, "{}"),
@@ -351,7 +350,6 @@ static const struct option options[] = {
 	DURATION("boot-timeout", boot_timeout_ms, "5m", 1000),	     // TCG on a loaded host needs tens of seconds
 	DURATION("ensure-timeout", ensure_timeout_ms, "30m", 1000),  // fetching a large image over a slow network included
 	DURATION("release-timeout", release_timeout_ms, "2m", 1000), // domains are destroyed, not shut down
-	DURATION("ensure-grace", ensure_grace_ms, "2m", 1000),	     // a restart of slurmctld takes seconds
 	DURATION("libvirt-timeout", libvirt_timeout_ms, "60s", 1000), // defining and starting take under a second
 	NUMBER_START("hv-threads", hv_threads, "4", 1, 64),
 	NUMBER_START("work-threads", work_threads, "4", 1, 64),
@@ -371,7 +369,6 @@ static const struct option options[] = {
 	MIB("image-build-mem", build_mem_mib, "4G", 64, 1u << 20),
 	MIB("image-max-size", image_max_mib, "64G", 16, 1u << 24),
 	NUMBER("image-build-jobs", build_jobs, "2", 1, 64),
-	MIB("image-cache-size", image_cache_mib, "100G", 64, 1u << 30),
 	NUMBER("peer-queue", peer_queue, "1024", 1, 65536),
 	NUMBER("max-clients", max_clients, "4096", 1, 65536), // a host's tasks each hold one connection
 	NUMBER("max-clients-per-user", max_clients_per_user, "1024", 1, 65536),
@@ -542,6 +539,11 @@ void conf_destroy(struct conf *conf)
 }
 
 // --- questions ---
+
+const char *conf_key(size_t i)
+{
+	return i < N_OPTIONS ? options[i].name : NULL;
+}
 
 static bool strv_equal(char **a, char **b)
 {

@@ -46,7 +46,6 @@ struct conf {
 	char *munge_socket; // munge-socket (start): "" is munge's default
 	char *kernel;	    // kernel: "" is the newest /boot/vmlinuz-*-cloud-*, else the newest
 	char *guestd;	    // guestd: the static vcguestd that goes into the initramfs
-	char *guest_modules; // guest-modules: /lib/modules/RELEASE of that kernel; "" is found by the kernel's name
 
 	// people
 	char *slurm_user;
@@ -63,7 +62,6 @@ struct conf {
 	uint64_t overhead_mib;	   // overhead-mem: the hypervisor's own memory per member
 	uint32_t overhead_percent; // overhead-percent: and in proportion to the guest's memory
 	uint64_t boot_timeout_ms, ensure_timeout_ms, release_timeout_ms;
-	uint64_t ensure_grace_ms; // how long a cluster is kept while its vc-prolog is away and the job still exists
 	uint64_t libvirt_timeout_ms;
 	unsigned hv_threads, work_threads; // (start)
 	uint64_t task_grace_ms;		   // between SIGTERM and SIGKILL, and for a vcexec that went away
@@ -85,7 +83,6 @@ struct conf {
 	uint64_t build_mem_mib;		 // image-build-mem
 	uint64_t image_max_mib;		 // image-max-size
 	uint32_t build_jobs;		 // image-build-jobs: at once
-	uint64_t image_cache_mib;	 // image-cache-size: on each host
 
 	// limits of the daemon
 	unsigned peer_queue;	       // requests waiting for one host
@@ -101,6 +98,7 @@ void conf_destroy(struct conf *conf);
 // Both are usable; says which (start) keys differ and so wait for a restart: "" or "port, run-dir".
 void conf_needs_restart(const struct conf *old, const struct conf *new, char *buf, size_t len);
 
+const char *conf_key(size_t i); // the i-th key of the table; NULL past the last
 bool conf_is_controller(const struct conf *conf); // this host is the active controller: the first one listed
 const struct conf_host *conf_find_host(const struct conf *conf, const char *name); // NULL: not listed
 bool conf_is_admin(const struct conf *conf, uid_t uid); // root, admin-users; admin-groups through the user database

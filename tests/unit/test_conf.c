@@ -133,6 +133,50 @@ static void test_restart_keys(void **state)
 	conf_destroy(b);
 }
 
+static char *read_doc(const char *name)
+{
+	char path[512];
+	snprintf(path, sizeof(path), "%s/../%s", TEST_SRCDIR, name);
+	vc_autofclose FILE *f = fopen(path, "r");
+	char *text = calloc(1, 256 * 1024);
+	assert_non_null(f);
+	assert_true(fread(text, 1, 256 * 1024 - 1, f) > 0);
+	return text;
+}
+
+// Drops the backslashes of "overhead\\-mem" and of all other escapes.
+static void plain_roff(char *text)
+{
+	char *to = text;
+	for (const char *from = text; *from; from++) {
+		if (*from != '\\')
+			*to++ = *from;
+	}
+	*to = '\0';
+}
+
+// Every key is in the manual and in the example; the example, with all keys in force, is accepted.
+static void test_documents(void **state)
+{
+	(void)state;
+	vc_autofree char *man = read_doc("man/vcd.conf.5");
+	vc_autofree char *example = read_doc("etc/vcd.conf.example");
+	plain_roff(man);
+	for (size_t i = 0; conf_key(i); i++) {
+		char item[128], line[128];
+		snprintf(item, sizeof(item), ".B %s\n", conf_key(i));
+		snprintf(line, sizeof(line), "\n#%s = ", conf_key(i));
+		assert_contains(man, item);
+		assert_contains(example, line);
+		*strstr(strstr(example, line), "#") = ' ';
+	}
+	struct vc_error err = VC_ERROR_INIT;
+	struct conf *conf = load(example, &err);
+	if (!conf && !strstr(err.text, "no user") && !strstr(err.text, "no group"))
+		fail_msg("%s", err.text); // the example's people need not exist here
+	conf_destroy(conf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -140,6 +184,7 @@ int main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_restart_keys),
+		cmocka_unit_test(test_documents),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
