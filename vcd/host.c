@@ -491,6 +491,7 @@ static void take_back(struct host *h, char *const *running, const struct vc_erro
 		vc_log_err("clusters of this host: %s", err.text);
 	h->ready = true;
 	walk_taken(h, running);
+	host_serve_early(h);
 	if (clean(h, &err) < 0)
 		vc_log_warning("cleaning up: %s", err.text);
 }
@@ -524,7 +525,8 @@ static void check_leftovers(struct check_report *report, void *ctx)
 	vc_autostrv char **items = NULL;
 	struct leftover_args args = {h->hv, h->roster, h->run_dir, h->state_dir, false};
 	if (leftover_scan(&args, &items, &err) < 0) {
-		check_finding(report, CHECK_ERROR, "see that libvirtd runs and that libvirt-uri in vcd.conf is right", "%s", err.text);
+		// a controller need not run guests
+		check_finding(report, h->controller ? CHECK_NOTE : CHECK_ERROR, "see that libvirtd runs and that libvirt-uri in vcd.conf is right", "%s", err.text);
 		return;
 	}
 	for (size_t i = 0; items[i]; i++)
@@ -554,6 +556,7 @@ static void on_tick(uv_timer_t *timer)
 		next = share_next(s);
 		share_tick(s);
 	}
+	host_serve_early(h);
 	host_admit_waiting(h);
 	bury_dead(h);
 }
@@ -566,6 +569,7 @@ static int fill(struct host *h, struct vc_error *err)
 		return vc_error_errno(err, "sysinfo");
 	h->mem_mib = (uint64_t)info.totalram * info.mem_unit >> 20;
 	h->roster = roster_create();
+	h->controller = vcd->controller;
 	h->run_dir = strdup(vcd->conf->run_dir);
 	h->state_dir = strdup(vcd->conf->state_dir);
 	if (!h->roster || !h->run_dir || !h->state_dir)

@@ -8,9 +8,12 @@
 
 #include "vcd/host.h"
 
+#define HOST_EARLY_MAX 1024  // requests that wait for the take-back; every host of a site may call at once
+#define HOST_EARLY_MS 20000  // and for how long: libvirt answers in milliseconds, or its daemon is not there
 #define HOST_FETCHES_MAX 8 // image fetches at once; more only share the same line
 
 struct admission;
+struct early;
 struct roster;
 struct tasks;
 
@@ -46,6 +49,7 @@ struct host {
 	struct taken *taken;
 	struct roster *roster;
 	char *run_dir, *state_dir; // for checks in workers
+	bool controller;	   // likewise
 	uint64_t mem_mib;	   // of this host
 
 	bool finding, machine_known;
@@ -53,6 +57,8 @@ struct host {
 	struct sharework_machine machine;
 	struct share *fetching[HOST_FETCHES_MAX];
 
+	struct early *early; // requests before `ready`
+	unsigned n_early;
 	struct admission *waiting;
 	struct failure *failures; // rings
 	size_t n_failures, next_failure;
@@ -67,5 +73,6 @@ struct share *host_add_share(struct host *h, struct sharework *work, struct vc_e
 int host_methods_register(struct host *h, struct vc_error *err);
 void host_methods_stop(struct host *h); // answers what waits for admission
 void host_admit_waiting(struct host *h);
+void host_serve_early(struct host *h); // ready, or too late
 
 #endif

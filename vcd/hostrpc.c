@@ -252,7 +252,7 @@ static int prepare(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct host *h = ctx;
 	struct json_object *obj = NULL;
-	if (host_require_ready(h, err) < 0 || vc_json_obj(rpc_params(req), "plan", &obj, err) < 0)
+	if (vc_json_obj(rpc_params(req), "plan", &obj, err) < 0)
 		return -1;
 	struct plan *plan = plan_from_json(obj, err);
 	if (!plan)
@@ -278,7 +278,7 @@ static int prepare(struct rpc_request *req, void *ctx, struct vc_error *err)
 static struct share *param_cluster(struct host *h, struct rpc_request *req, struct vc_error *err)
 {
 	const char *id;
-	if (host_require_ready(h, err) < 0 || vc_json_str(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0)
+	if (vc_json_str(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0)
 		return NULL;
 	struct share *s = host_find_cluster(h, id);
 	if (!s)
@@ -377,7 +377,7 @@ static int release(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct plan_key key = {0};
 	const char *id = NULL;
-	if (host_require_ready(ctx, err) < 0 || vc_json_str_opt(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0 ||
+	if (vc_json_str_opt(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0 ||
 	    (!id && param_key(req, &key, err) < 0))
 		return -1;
 	release_cluster(ctx, id, id ? NULL : &key, req);
@@ -387,7 +387,7 @@ static int release(struct rpc_request *req, void *ctx, struct vc_error *err)
 static int share_release_method(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct plan_key key = {0};
-	if (host_require_ready(ctx, err) < 0 || param_key(req, &key, err) < 0)
+	if (param_key(req, &key, err) < 0)
 		return -1;
 	release_cluster(ctx, NULL, &key, req);
 	return 0;
@@ -437,10 +437,8 @@ static int inventory(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct host *h = ctx;
 	struct inventory *inv = calloc(1, sizeof(*inv));
-	if (!inv || host_require_ready(h, err) < 0) {
-		free(inv);
-		return -1;
-	}
+	if (!inv)
+		return vc_error_errno(err, "inventory");
 	*inv = (struct inventory){.host = h, .req = req, .run_dir = strdup(h->run_dir), .state_dir = strdup(h->state_dir)};
 	inv->args = (struct leftover_args){h->hv, h->roster, inv->run_dir, inv->state_dir, false};
 	struct work_args args = {.pool = WORK_HV, .what = "inventory", .deadline_ms = h->vcd->conf->libvirt_timeout_ms,
@@ -451,16 +449,92 @@ static int inventory(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return -1;
 }
 
+// --- the gate: requests that come before the state of an earlier vcd was taken back wait for that ---------------
+
+typedef int (*handler_fn)(struct rpc_request *req, void *ctx, struct vc_error *err);
+
+static const struct {
+	const char *name;
+	handler_fn handler;
+} handlers[] = {
+	{"host.prepare", prepare}, {"host.boot", boot},		  {"host.view", view},	   {"host.fail", fail_cluster},
+	{"host.release", release}, {"host.inventory", inventory}, {"share.release", share_release_method},
+};
+
+static int call_handler(struct host *h, struct rpc_request *req, struct vc_error *err)
+{
+	for (size_t i = 0; i < VC_ARRAY_LEN(handlers); i++) {
+		if (strcmp(rpc_method_name(req), handlers[i].name) == 0)
+			return handlers[i].handler(req, h, err);
+	}
+	return vc_error_set(err, VC_ENOTFOUND, "no method %s", rpc_method_name(req));
+}
+
+struct early {
+	struct early *next;
+	struct rpc_request *req;
+	uint64_t deadline; // loop time
+};
+
+static struct rpc_request *take_early(struct host *h, struct early **at)
+{
+	struct early *e = *at;
+	struct rpc_request *req = e->req;
+	*at = e->next;
+	free(e);
+	h->n_early--;
+	return req;
+}
+
+static void early_canceled(struct rpc_request *req, void *ctx)
+{
+	struct host *h = ctx;
+	struct vc_error err = VC_ERROR_INIT;
+	vc_error_set(&err, VC_ECANCELED, "the caller went away");
+	for (struct early **at = &h->early; *at; at = &(*at)->next) {
+		if ((*at)->req == req) {
+			rpc_reply_error(take_early(h, at), &err);
+			return;
+		}
+	}
+}
+
+static int gate(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct host *h = ctx;
+	if (h->ready)
+		return call_handler(h, req, err);
+	struct early *e = h->n_early < HOST_EARLY_MAX ? calloc(1, sizeof(*e)) : NULL, **last = &h->early;
+	if (!e)
+		return host_require_ready(h, err);
+	*e = (struct early){.req = req, .deadline = uv_now(&h->vcd->loop) + HOST_EARLY_MS};
+	while (*last)
+		last = &(*last)->next;
+	*last = e;
+	h->n_early++;
+	rpc_on_cancel(req, early_canceled, h);
+	return 0;
+}
+
+void host_serve_early(struct host *h)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	uint64_t now = uv_now(&h->vcd->loop);
+	while (h->early && (h->ready || h->early->deadline <= now)) {
+		struct rpc_request *req = take_early(h, &h->early);
+		rpc_on_cancel(req, NULL, NULL);
+		if (h->ready ? call_handler(h, req, &err) < 0 : host_require_ready(h, &err) < 0)
+			rpc_reply_error(req, &err);
+	}
+}
+
 // --- life -----------------------------------------------------------------------------------------------------
 
 static const struct rpc_method methods[] = {
-	{"host.prepare", RPC_PEER, RPC_HOST, 0, prepare},
-	{"host.boot", RPC_PEER, RPC_HOST, 0, boot},
-	{"host.view", RPC_PEER, RPC_HOST, 0, view},
-	{"host.fail", RPC_PEER, RPC_HOST, 0, fail_cluster},
-	{"host.release", RPC_PEER, RPC_HOST, 0, release},
-	{"host.inventory", RPC_PEER, RPC_HOST, 0, inventory},
-	{"share.release", RPC_ROOT, RPC_HOST, 0, share_release_method},
+	{"host.prepare", RPC_PEER, RPC_HOST, 0, gate},	 {"host.boot", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.view", RPC_PEER, RPC_HOST, 0, gate},	 {"host.fail", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.release", RPC_PEER, RPC_HOST, 0, gate},	 {"host.inventory", RPC_PEER, RPC_HOST, 0, gate},
+	{"share.release", RPC_ROOT, RPC_HOST, 0, gate},
 };
 
 int host_methods_register(struct host *h, struct vc_error *err)
@@ -474,4 +548,6 @@ void host_methods_stop(struct host *h)
 	vc_error_set(&err, VC_ECANCELED, "vcd stops");
 	while (h->waiting)
 		refuse(h->waiting, &err);
+	while (h->early)
+		rpc_reply_error(take_early(h, &h->early), &err);
 }

@@ -509,6 +509,7 @@ static bool probe_boot(struct hv *hv, const struct hv_probe *p, const char *log)
 	unlink(log);
 	if (!xml || hv_kill(hv, d.name, &err) < 0 || hv_start(hv, xml, &err) < 0) {
 		vc_log_info("KVM probe: %s", err.text);
+		unlink(log);
 		return false;
 	}
 	for (uint64_t end = now_ms() + p->limit_ms; !found && now_ms() < end;) {

@@ -544,6 +544,9 @@ static int attach(struct rpc_request *req, void *ctx, struct vc_error *err)
 		return explain_absence(ts, &a, req, err);
 	if (share_plan(s)->key.restart > a.restart)
 		return vc_error_set(err, VC_ESTALE, "job %" PRIu32 " was restarted: this task belongs to its earlier run", a.job);
+	uid_t owner;
+	if (share_phase(s) != SHARE_UP && host_failure(ts->host, a.job, a.restart, &owner)) // on another host
+		return explain_absence(ts, &a, req, err);
 	return attach_here(ts, s, &a, req, err);
 }
 
