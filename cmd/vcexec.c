@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "libvc/buf.h"
@@ -30,6 +31,7 @@ struct exec {
 	struct vc_exec_start start;
 	struct vc_execclient client;
 	char where[VC_NAME_MAX + 64];
+	char **stage_out; // files to fetch from the member when the batch script has ended
 	const char *socket;
 };
 
@@ -233,6 +235,7 @@ static void take_reply(struct exec *x, struct json_object *reply)
 	vc_json_str_opt(reply, "name", VC_NAME_MAX, &name, NULL);
 	snprintf(x->where, sizeof(x->where), "member %u (%s) of job %u", rank, name, x->job);
 	bool given = vc_json_strv(reply, "env_filter", FILTERS_MAX, VC_NAME_MAX * 2, &filter, NULL) == 0;
+	vc_json_strv(reply, "stage_out", VC_STAGE_FILES_MAX, VC_PATH_MAX, &x->stage_out, NULL);
 	filter_env(&x->start, given ? filter : (char *const *)default_filter);
 }
 
@@ -253,6 +256,40 @@ static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct 
 	if (vc_client_take_fd(client, ret_fd, pending, err) < 0)
 		return -1;
 	client = NULL;
+	return 0;
+}
+
+// ---- files back to the host ----
+
+static char **stage_argv(const struct exec *x, char *job, char *restart)
+{
+	size_t n = 0;
+	while (x->stage_out[n])
+		n++;
+	char *const head[] = {VC_LIBEXECDIR "/vc-stage", "--job", job, "--restart", restart, "--rank", "0", "out"};
+	char **argv = calloc(VC_ARRAY_LEN(head) + n + 1, sizeof(*argv));
+	if (!argv)
+		return NULL;
+	memcpy(argv, head, sizeof(head));
+	memcpy(argv + VC_ARRAY_LEN(head), x->stage_out, n * sizeof(*argv));
+	return argv;
+}
+
+// Fetches --vcluster-stage-out's files. vc-stage says what went wrong.
+static int stage_out(const struct exec *x)
+{
+	char job[16], restart[16];
+	int status = -1;
+	snprintf(job, sizeof(job), "%u", x->job);
+	snprintf(restart, sizeof(restart), "%u", x->restart);
+	vc_autofree char **argv = stage_argv(x, job, restart);
+	pid_t pid = argv ? fork() : -1;
+	if (pid == 0) {
+		execv(argv[0], argv);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) < 0 || status != 0)
+		return -1;
 	return 0;
 }
 
@@ -282,6 +319,8 @@ static int run(struct exec *x, char **argv)
 	vc_exec_start_clear(&x->start);
 	if (rc < 0)
 		return fail(&err, result.status);
+	if (x->stage_out && x->stage_out[0] && stage_out(x) < 0 && result.signo == 0 && result.status == 0)
+		result.status = 1; // a job whose results are lost has not succeeded
 	vc_execclient_die(&result);
 }
 

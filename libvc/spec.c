@@ -377,6 +377,55 @@ static int set_stage_out(struct vc_spec *spec, const char *what, const char *val
 	return add_files_text(&spec->stage_out, what, value, err);
 }
 
+// "/a" + "b/../c" -> "/a/c"; text only, so that a name means the same before and after the file exists.
+static char *resolve_path(const char *dir, const char *name)
+{
+	vc_autofree char *full = NULL;
+	if (asprintf(&full, "%s/%s", name[0] == '/' ? "" : dir, name) < 0) {
+		full = NULL;
+		return NULL;
+	}
+	char *out = calloc(1, strlen(full) + 2);
+	size_t len = 0;
+	for (char *save = NULL, *part = strtok_r(full, "/", &save); out && part; part = strtok_r(NULL, "/", &save)) {
+		if (strcmp(part, ".") == 0)
+			continue;
+		if (strcmp(part, "..") == 0) {
+			while (len > 0 && out[--len] != '/')
+				;
+			out[len] = '\0';
+			continue;
+		}
+		out[len++] = '/';
+		len = (size_t)(stpcpy(out + len, part) - out);
+	}
+	return out;
+}
+
+static int resolve_list(char **list, const char *what, const char *dir, struct vc_error *err)
+{
+	for (size_t i = 0; list && list[i]; i++) {
+		char *path = resolve_path(dir, list[i]);
+		if (!path)
+			return vc_error_errno(err, "%s", what);
+		if (!path[0] || strlen(path) >= VC_PATH_MAX) {
+			vc_error_set(err, VC_EUSER, "%s: '%s' does not name a file", what, list[i]);
+			free(path);
+			return -1;
+		}
+		free(list[i]);
+		list[i] = path;
+	}
+	return 0;
+}
+
+int vc_spec_resolve_files(struct vc_spec *spec, const char *dir, struct vc_error *err)
+{
+	if (resolve_list(spec->stage_in, "--vcluster-stage-in", dir, err) < 0)
+		return -1;
+	return resolve_list(spec->stage_out, "--vcluster-stage-out", dir, err);
+}
+
 typedef int (*setter)(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err);
 
 static const setter setters[VC_SPEC_OPTS] = {

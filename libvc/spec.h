@@ -75,6 +75,10 @@ int vc_spec_set(struct vc_spec *spec, enum vc_spec_opt opt, const char *value, s
 // The same by name ("vcluster-vms"); an unknown name is VC_EUSER.
 int vc_spec_set_by_name(struct vc_spec *spec, const char *name, const char *value, struct vc_error *err);
 
+// Makes the names of staged files absolute, as seen from dir, without "." and "..": what the client does with its own
+// directory before the spec leaves it.
+int vc_spec_resolve_files(struct vc_spec *spec, const char *dir, struct vc_error *err);
+
 // What a job asks Slurm for, as far as it is known before there is an allocation. 0: not known, or not limited.
 struct vc_spec_request {
 	uint32_t cpus_per_host_max; // no host can give this job more CPUs

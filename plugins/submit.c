@@ -66,11 +66,23 @@ static int set_spec(spank_t sp, const struct vc_spec *spec, struct vc_error *err
 	return 0;
 }
 
+// Names of files mean what they mean in the directory of the command.
+static int resolve_files(struct vc_spec *spec, struct vc_error *err)
+{
+	if (!spec->stage_in && !spec->stage_out)
+		return 0;
+	vc_autofree char *dir = get_current_dir_name();
+	if (!dir)
+		return vc_error_errno(err, "current directory");
+	return vc_spec_resolve_files(spec, dir, err);
+}
+
 int submit_post_opt(struct plugin *p, spank_t sp)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	vc_autospec struct vc_spec *spec = NULL;
-	if (options_build(&p->options, &spec, &err) == 0 && (!spec || set_spec(sp, spec, &err) == 0))
+	if (options_build(&p->options, &spec, &err) == 0 &&
+	    (!spec || (resolve_files(spec, &err) == 0 && set_spec(sp, spec, &err) == 0)))
 		return 0;
 	plugin_say(&err);
 	return -1;

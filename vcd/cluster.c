@@ -29,6 +29,7 @@ static int enter_loading(struct cluster *c, struct vc_error *err);
 static int enter_preparing(struct cluster *c, struct vc_error *err);
 static int enter_booting(struct cluster *c, struct vc_error *err);
 static int enter_forming(struct cluster *c, struct vc_error *err);
+static int enter_staging(struct cluster *c, struct vc_error *err);
 static int enter_ready(struct cluster *c, struct vc_error *err);
 static int enter_failing(struct cluster *c, struct vc_error *err);
 static int enter_telling(struct cluster *c, struct vc_error *err);
@@ -46,7 +47,8 @@ static const struct {
 	[CLUSTER_LOADING] = {"loading", enter_loading, CLUSTER_PREPARING},
 	[CLUSTER_PREPARING] = {"preparing", enter_preparing, CLUSTER_BOOTING},
 	[CLUSTER_BOOTING] = {"booting", enter_booting, CLUSTER_FORMING},
-	[CLUSTER_FORMING] = {"forming", enter_forming, CLUSTER_READY},
+	[CLUSTER_FORMING] = {"forming", enter_forming, CLUSTER_STAGING},
+	[CLUSTER_STAGING] = {"staging", enter_staging, CLUSTER_READY},
 	[CLUSTER_READY] = {"ready", enter_ready, CLUSTER_READY},
 	[CLUSTER_FAILING] = {"failing", enter_failing, CLUSTER_TELLING},
 	[CLUSTER_TELLING] = {"telling", enter_telling, CLUSTER_FAILED},
@@ -481,6 +483,18 @@ static int enter_forming(struct cluster *c, struct vc_error *err)
 	if (!c->view || cluster_save(c, err) < 0)
 		return -1;
 	return publish_view(c, false, start_left_ms(c), step_done, err);
+}
+
+static int enter_staging(struct cluster *c, struct vc_error *err)
+{
+	vc_autojson struct json_object *params = id_params(c);
+	if (!c->plan->spec->stage_in) {
+		step_ok(c);
+		return 0;
+	}
+	arm_start_deadline(c);
+	vc_json_add_u64(params, "job", c->key.job);
+	return call_hosts(c, "host.stage", params, start_left_ms(c), false, step_done, err);
 }
 
 static int enter_ready(struct cluster *c, struct vc_error *err)

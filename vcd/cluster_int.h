@@ -19,6 +19,7 @@ enum cluster_phase {
 	CLUSTER_PREPARING, // hosts: image, network
 	CLUSTER_BOOTING,   // hosts: machines until their agents said hello
 	CLUSTER_FORMING,   // hosts: view 1 in every guest
+	CLUSTER_STAGING,   // hosts: --vcluster-stage-in's files into every guest
 	CLUSTER_READY,
 	CLUSTER_FAILING,   // hosts give back what they had
 	CLUSTER_TELLING,   // hosts remember the reason for their tasks

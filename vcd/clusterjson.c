@@ -28,7 +28,7 @@ static struct json_object *hosts_to_json(const struct cluster *c)
 static struct json_object *stages_to_json(const struct cluster *c)
 {
 	struct json_object *array = json_object_new_array();
-	for (int i = 0; i <= CLUSTER_FORMING; i++) {
+	for (int i = 0; i < CLUSTER_READY; i++) {
 		struct json_object *obj = json_object_new_object();
 		vc_json_add_str(obj, "stage", cluster_phase_name((enum cluster_phase)i));
 		vc_json_add_u64(obj, "ms", c->stage_ms[i]);

@@ -9,6 +9,8 @@
 
 #include "libvc/cleanup.h"
 #include "vcd/rpc.h"
+#include "vcd/tunnel.h"
+#include "vcd/vcd.h"
 
 #define CHUNK 4096u		// bytes read at once; a serial line is slow
 #define QUEUE_MAX (64u << 10)	// bytes that wait for a slow reader before the other side is not read
@@ -125,7 +127,7 @@ static void on_taken(void *ctx, uv_stream_t *stream, struct vc_buf *pending)
 	uv_read_start((uv_stream_t *)qemu, on_alloc, on_read);
 }
 
-int console_attach(uv_loop_t *loop, const char *path, struct rpc_request *req, struct json_object *result, struct vc_error *err)
+int console_attach(struct vcd *vcd, const char *path, struct rpc_request *req, struct json_object *result, struct vc_error *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	struct console *c = calloc(1, sizeof(*c));
@@ -139,9 +141,9 @@ int console_attach(uv_loop_t *loop, const char *path, struct rpc_request *req, s
 		free(c);
 		return vc_error_errno(err, "console %s", path);
 	}
-	c->loop = loop;
+	c->loop = &vcd->loop;
 	c->fd = vc_steal_fd(&fd);
-	if (rpc_take_connection(req, result, on_taken, c, err) == 0)
+	if (tunnel_take(vcd, req, result, on_taken, c, err) == 0)
 		return 0;
 	give_up(c, NULL);
 	return -1;

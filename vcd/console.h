@@ -4,14 +4,14 @@
 #define VCD_CONSOLE_H
 
 #include <json-c/json.h>
-#include <uv.h>
 
 #include "libvc/error.h"
 
 struct rpc_request;
+struct vcd;
 
 // Connects to QEMU's socket, then takes the request's connection over. As rpc_take_connection(): result is taken on
 // success only. One client at a time: another one waits until QEMU takes it.
-int console_attach(uv_loop_t *loop, const char *path, struct rpc_request *req, struct json_object *result, struct vc_error *err);
+int console_attach(struct vcd *vcd, const char *path, struct rpc_request *req, struct json_object *result, struct vc_error *err);
 
 #endif

@@ -97,12 +97,13 @@ static uint64_t sum_vcpus(const struct sharework *w)
 	return sum;
 }
 
-// Within what Slurm gave to this job here.
+// Within what Slurm gave to this job here. One vCPU each may share CPUs: plan_make() does that when Slurm gave fewer CPUs
+// than members.
 static int check_allocation(const struct sharework *w, struct vc_error *err)
 {
 	const struct plan_host *host = &w->plan->hosts[w->self];
 	uint64_t cpus = sum_vcpus(w), mem = sharework_mem_mib(w);
-	if (host->cpus && cpus > host->cpus)
+	if (host->cpus && cpus > host->cpus && cpus > w->n_members)
 		return vc_error_set(err, VC_EUSER, "the members on host %s need %" PRIu64 " CPUs, Slurm allocated %" PRIu32, host->name,
 				    cpus, host->cpus);
 	if (host->mem_mib && mem > host->mem_mib)

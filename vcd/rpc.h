@@ -85,6 +85,8 @@ void rpc_notify(struct rpc_request *req, const char *method, struct json_object 
 void rpc_on_cancel(struct rpc_request *req, void (*cb)(struct rpc_request *req, void *ctx), void *ctx);
 bool rpc_canceled(const struct rpc_request *req);
 
+bool rpc_is_local(const struct rpc_request *req); // it came over this host's unix socket
+
 // --- the connection itself (task.attach) ---
 // stream: a uv_pipe_t made by malloc(), not reading, now the callee's (uv_close, then free); pending: bytes that came
 // after the request, valid during the call: copy them. NULL, NULL when the connection died first.

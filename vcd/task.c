@@ -19,6 +19,7 @@
 #include "vcd/pollio.h"
 #include "vcd/rpc.h"
 #include "vcd/share.h"
+#include "vcd/tunnel.h"
 #include "vcd/vcd.h"
 
 #define TICK_MS 500u
@@ -382,13 +383,16 @@ static struct task *find_or_make(struct tasks *ts, struct share *s, struct glink
 	return new_task(ts, link, a, body, uid, err);
 }
 
-static struct json_object *attach_result(const struct tasks *ts, const struct plan *plan, const struct plan_member *m)
+static struct json_object *attach_result(const struct tasks *ts, const struct plan *plan, const struct plan_member *m,
+					 const struct attach *a)
 {
 	struct json_object *result = json_object_new_object();
 	vc_json_add_u64(result, "rank", m->rank);
 	vc_json_add_str(result, "name", m->name);
 	vc_json_add_str(result, "cluster", plan->id);
 	vc_json_add_strv(result, "env_filter", ts->vcd->conf->env_filter);
+	if (a->kind == KIND_SCRIPT && plan->spec->stage_out)
+		vc_json_add_strv(result, "stage_out", plan->spec->stage_out);
 	return result;
 }
 
@@ -399,9 +403,9 @@ static int join(struct tasks *ts, struct share *s, const struct attach *a, const
 	struct task *t = link ? find_or_make(ts, s, link, a, m->rank, req, err) : NULL;
 	if (!t)
 		return -1;
-	struct json_object *result = attach_result(ts, share_plan(s), m);
+	struct json_object *result = attach_result(ts, share_plan(s), m, a);
 	t->attaching++;
-	if (rpc_take_connection(req, result, on_taken, t, err) == 0)
+	if (tunnel_take(ts->vcd, req, result, on_taken, t, err) == 0)
 		return 0;
 	json_object_put(result);
 	t->attaching--;
@@ -411,14 +415,14 @@ static int join(struct tasks *ts, struct share *s, const struct attach *a, const
 	return -1;
 }
 
-static int join_console(struct tasks *ts, struct share *s, const struct plan_member *m, struct rpc_request *req,
+static int join_console(struct tasks *ts, struct share *s, const struct attach *a, const struct plan_member *m, struct rpc_request *req,
 			struct vc_error *err)
 {
 	char path[108];
 	if (sharework_socket(share_work(s), m->rank, "console", path, sizeof(path), err) < 0)
 		return -1;
-	struct json_object *result = attach_result(ts, share_plan(s), m);
-	if (console_attach(&ts->vcd->loop, path, req, result, err) == 0)
+	struct json_object *result = attach_result(ts, share_plan(s), m, a);
+	if (console_attach(ts->vcd, path, req, result, err) == 0)
 		return 0;
 	json_object_put(result);
 	return -1;
@@ -530,7 +534,7 @@ static int attach_here(struct tasks *ts, struct share *s, const struct attach *a
 	if (!m)
 		return -1;
 	rpc_set_job(req, job);
-	return a->kind == KIND_CONSOLE ? join_console(ts, s, m, req, err) : join(ts, s, a, m, req, err);
+	return a->kind == KIND_CONSOLE ? join_console(ts, s, a, m, req, err) : join(ts, s, a, m, req, err);
 }
 
 static int attach(struct rpc_request *req, void *ctx, struct vc_error *err)

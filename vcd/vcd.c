@@ -27,6 +27,7 @@
 #include "vcd/peer.h"
 #include "vcd/rpc.h"
 #include "vcd/server.h"
+#include "vcd/stage.h"
 #include "vcd/state.h"
 #include "vcd/work.h"
 
@@ -136,7 +137,7 @@ static int create_modules(struct vcd *vcd, struct vc_error *err)
 	if (!(vcd->images = images_create(vcd, err)))
 		return -1;
 	// the machines of this host, taken back from libvirt
-	if (!(vcd->host = host_create(vcd, err)))
+	if (!(vcd->host = host_create(vcd, err)) || stage_register(vcd, vcd->host, err) < 0)
 		return -1;
 	// the controller's clusters call hosts, this one too
 	if (!(vcd->clusters = clusters_create(vcd, err)))

@@ -286,6 +286,11 @@ static void on_taken(void *ctx, uv_stream_t *stream, struct vc_buf *pending)
 	taken(taken_ctx, stream, pending);
 }
 
+bool rpc_is_local(const struct rpc_request *req)
+{
+	return req->wire && ((uv_handle_t *)conn_stream(req->wire->conn))->type == UV_NAMED_PIPE;
+}
+
 int rpc_take_connection(struct rpc_request *req, struct json_object *result, rpc_taken_fn taken, void *ctx,
 			struct vc_error *err)
 {

@@ -362,7 +362,7 @@ static void test_ready_and_release(void **state)
 	autorequest ensure = {0}, again = {0}, release = {0}, twice = {0};
 	start_to_ready(&ensure);
 	assert_string_equal(result_str(&ensure, "state"), "ready");
-	assert_string_equal(w.phases, "waiting loading preparing booting forming forming ready ");
+	assert_string_equal(w.phases, "waiting loading preparing booting forming forming staging ready ");
 	assert_int_equal(call_method("job.ensure", &again, ENSURE), 0); // idempotent
 	assert_string_equal(result_str(&again, "state"), "ready");
 	assert_int_equal(call_method("job.release", &release, ENSURE), 0);

@@ -228,9 +228,25 @@ static void test_table(void **state)
 	}
 }
 
+static void test_resolve_files(void **state)
+{
+	(void)state;
+	vc_autospec struct vc_spec *spec = vc_spec_create();
+	struct vc_error err = VC_ERROR_INIT;
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_STAGE_IN, "a,./b,../c,/x/./y/../z,-d", &err), 0);
+	assert_int_equal(vc_spec_resolve_files(spec, "/home/alice", &err), 0);
+	static const char *const expected[] = {"/home/alice/a", "/home/alice/b", "/home/c", "/x/z", "/home/alice/-d"};
+	for (size_t i = 0; i < 5; i++)
+		assert_string_equal(spec->stage_in[i], expected[i]);
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_STAGE_OUT, "../../..", &err), 0);
+	assert_int_equal(vc_spec_resolve_files(spec, "/home/alice", &err), -1);
+	assert_contains(err.text, "--vcluster-stage-out");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_resolve_files),
 		cmocka_unit_test(test_set),	 cmocka_unit_test(test_lists_add_up), cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_hostile),	 cmocka_unit_test(test_too_long),     cmocka_unit_test(test_check),
 		cmocka_unit_test(test_table),
