@@ -476,16 +476,19 @@ int sharework_no_disks(struct sharework *w, struct vc_error *err)
 
 // --- domains --------------------------------------------------------------------------------------------------
 
-// Those of the member's CPUs that this host has: Slurm may be told of more than there are.
-static size_t host_cpus(const struct plan_member *m, uint32_t *cpus)
+// The CPUs that Slurm allocated to the member. Where Slurm is told of more CPUs than this host has, its numbers are not
+// those of real CPUs: then members run anywhere.
+static size_t host_cpus(const struct sharework *w, const struct plan_member *m, uint32_t *cpus)
 {
-	long max = sysconf(_SC_NPROCESSORS_CONF);
-	size_t n = 0;
+	long there_are = sysconf(_SC_NPROCESSORS_CONF);
+	if ((long)w->plan->hosts[w->self].total_cpus > there_are)
+		return 0;
 	for (size_t i = 0; i < m->n_cpu_ids; i++) {
-		if ((long)m->cpu_ids[i] < max)
-			cpus[n++] = m->cpu_ids[i];
+		if ((long)m->cpu_ids[i] >= there_are)
+			return 0;
+		cpus[i] = m->cpu_ids[i];
 	}
-	return n == m->n_cpu_ids ? n : 0;
+	return m->n_cpu_ids;
 }
 
 struct files {
@@ -536,7 +539,7 @@ static char *build_xml(const struct sharework *w, const struct sharework_machine
 		.mem_mib = m->mem_mib,
 		.hard_limit_mib = hv_can_cap_memory() ? sharework_member_mem_mib(w, m) : 0,
 		.cpus = cpus,
-		.n_cpus = host_cpus(m, cpus),
+		.n_cpus = host_cpus(w, m, cpus),
 		.kernel = machine->kernel,
 		.initrd = machine->initrd,
 		// speculation is a real processor's trouble: an emulated guest only pays for its mitigations

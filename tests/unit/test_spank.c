@@ -96,7 +96,7 @@ static void clear_defaults(void)
 static void test_every_option(void **state)
 {
 	(void)state;
-	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "host", "/a:/b:ro", "in.dat", "out.dat"};
+	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "host", "/a:/b:ro", "/data/in.dat", "out.dat"};
 	clear_defaults();
 	assert_int_equal(init(S_CTX_ALLOCATOR), 0);
 	assert_int_equal(fake.n_options, VC_SPEC_OPTS);
@@ -112,8 +112,10 @@ static void test_every_option(void **state)
 	assert_int_equal(spec->mem_mib, 768);
 	assert_int_equal(spec->script, VC_SPEC_SCRIPT_HOST);
 	assert_true(spec->mounts[0].ro);
-	assert_string_equal(spec->stage_in[0], "in.dat");
-	assert_string_equal(spec->stage_out[0], "out.dat");
+	assert_string_equal(spec->stage_in[0], "/data/in.dat");
+	vc_autofree char *dir = get_current_dir_name(), *out = NULL; // a relative name is meant from here
+	assert_true(asprintf(&out, "%s/out.dat", dir) > 0);
+	assert_string_equal(spec->stage_out[0], out);
 	assert_string_equal(fake.log, "");
 }
 
