@@ -113,8 +113,8 @@ static void test_every_option(void **state)
 	assert_int_equal(spec->script, VC_SPEC_SCRIPT_HOST);
 	assert_true(spec->mounts[0].ro);
 	assert_string_equal(spec->stage_in[0], "/data/in.dat");
-	vc_autofree char *dir = get_current_dir_name(), *out = NULL; // a relative name is meant from here
-	assert_true(asprintf(&out, "%s/out.dat", dir) > 0);
+	vc_autofree char *here = get_current_dir_name(), *out = NULL; // a relative name is meant from here
+	assert_true(asprintf(&out, "%s/out.dat", here) > 0);
 	assert_string_equal(spec->stage_out[0], out);
 	assert_string_equal(fake.log, "");
 }
