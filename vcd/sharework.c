@@ -544,8 +544,8 @@ static char *build_xml(const struct sharework *w, const struct sharework_machine
 		.initrd = machine->initrd,
 		// speculation is a real processor's trouble: an emulated guest only pays for its mitigations
 		.cmdline = machine->type == DOMXML_TCG
-				   ? "console=ttyS0 quiet panic=-1 mitigations=off vcluster.root=/dev/vda vcluster.rootfstype=ext4"
-				   : "console=ttyS0 quiet panic=-1 vcluster.root=/dev/vda vcluster.rootfstype=ext4",
+				   ? "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off vcluster.root=/dev/vda vcluster.rootfstype=ext4"
+				   : "console=ttyS0 quiet panic=-1 no_timer_check vcluster.root=/dev/vda vcluster.rootfstype=ext4",
 		.overlay = f->overlay,
 		.cache = OVERLAY_CACHE,
 		.tap = net_tap_name(plan->id, m->rank, tap),
