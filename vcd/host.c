@@ -512,8 +512,9 @@ int host_require_ready(struct host *h, struct vc_error *err)
 {
 	if (h->ready)
 		return 0;
-	return vc_error_set(err, VC_EBUSY, "vcd on host %s has just started and waits for libvirt at %s", h->vcd->conf->host_name,
-			    hv_uri(h->hv));
+	return vc_error_set(err, VC_EBUSY, h->libvirt_lost ? "host %s runs no guests: libvirt at %s does not answer"
+							   : "vcd on host %s has just started and waits for libvirt at %s",
+			    h->vcd->conf->host_name, hv_uri(h->hv));
 }
 
 // --- check ----------------------------------------------------------------------------------------------------

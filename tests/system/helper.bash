@@ -83,7 +83,16 @@ job_output() { lab_exec ctl cat "$(job_field "$1" StdOut)"; }
 
 # ---- hosts ----
 
-node_state() { lab_exec ctl sinfo -hNp main -n "$1" -o %T; }
+# not sinfo: asked twice in the second in which a job ends, it keeps saying "mixed" or "completing" until a node changes
+node_state() {
+    local state
+    state=$(lab_exec ctl scontrol -o show node "$1" | grep -oE 'State=[^ ]*' | head -n1)
+    state=${state#State=}
+    case $state in
+        *COMPLETING*) echo completing ;;
+        *) echo "${state,,}" ;;
+    esac
+}
 node_is() { [ "$(node_state "$1")" = "$2" ]; }
 
 # wait_nodes STATE [SECONDS]: all compute hosts
