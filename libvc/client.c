@@ -22,6 +22,8 @@
 #include "libvc/session.h"
 
 #define READ_CHUNK (64u << 10) // bytes per read: a pipe's and a socket's usual worth
+#define RELAY_QUEUE_MAX (512u << 10) // bytes waiting for one side of a relay from which the other has to wait
+#define RELAY_END_MS 5000u	     // to get rid of the last bytes when one side has ended
 
 struct vc_client {
 	int fd;
@@ -273,6 +275,20 @@ struct vc_client *vc_client_connect(const struct vc_client_opts *opts, struct vc
 	return client_create(&fd, false, &so, opts, deadline, err);
 }
 
+// A host without power says nothing: a silent connection breaks after about half a minute. Failure only delays that.
+static void watch_peer(int fd)
+{
+	static const struct {
+		int level, name, value;
+	} opts[] = {{SOL_SOCKET, SO_KEEPALIVE, 1},
+		    {IPPROTO_TCP, TCP_KEEPIDLE, 15},
+		    {IPPROTO_TCP, TCP_KEEPINTVL, 5},
+		    {IPPROTO_TCP, TCP_KEEPCNT, 3},
+		    {IPPROTO_TCP, TCP_USER_TIMEOUT, 30000}};
+	for (size_t i = 0; i < VC_ARRAY_LEN(opts); i++)
+		setsockopt(fd, opts[i].level, opts[i].name, &opts[i].value, sizeof(opts[i].value));
+}
+
 static int connect_one(const struct addrinfo *ai, uint64_t timeout_ms, struct vc_error *err)
 {
 	int one = 1;
@@ -284,6 +300,7 @@ static int connect_one(const struct addrinfo *ai, uint64_t timeout_ms, struct vc
 	if (connect(fd, ai->ai_addr, ai->ai_addrlen) < 0)
 		return vc_error_errno(err, "connecting");
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); // small requests must not wait; failure only delays
+	watch_peer(fd);
 	return vc_steal_fd(&fd);
 }
 
@@ -316,6 +333,7 @@ struct vc_client *vc_client_connect_tcp(const char *host, int port, const struct
 	so.sealed = true;
 	so.peer = opts->peer;
 	so.server_uid = opts->server_uid;
+	so.expect_host = opts->server_host;
 	return client_create(&fd, true, &so, opts, deadline, err);
 }
 
@@ -473,4 +491,103 @@ int vc_client_take_fd(struct vc_client *c, int *ret_fd, struct vc_buf *pending, 
 	*ret_fd = vc_steal_fd(&c->fd);
 	vc_client_destroy(c);
 	return 0;
+}
+
+// --- relay ---
+
+struct relay {
+	struct vc_client *client;
+	int fd;
+	struct vc_buf to_fd;
+	bool far_ended;	 // no more DATA comes
+	bool near_ended; // fd has said everything, and takes nothing
+};
+
+// Moves the bytes of frames that are here to to_fd.
+static int relay_frames(struct relay *r, struct vc_error *err)
+{
+	struct vc_frame frame;
+	while (!r->far_ended && r->to_fd.len < RELAY_QUEUE_MAX) {
+		switch (vc_session_next(r->client->session, &frame, err)) {
+		case VC_SESSION_FRAME:
+			if (frame.type == VC_FRAME_DATA && frame.len == 0)
+				r->far_ended = true;
+			else if (frame.type == VC_FRAME_DATA && vc_buf_append(&r->to_fd, frame.body, frame.len) < 0)
+				return vc_error_errno(err, "data from vcd");
+			break;
+		case VC_SESSION_NEED_INPUT:
+			return 0;
+		case VC_SESSION_CLOSED:
+			return -1;
+		default:
+			return vc_error_set(err, VC_EPROTO, "vcd began another handshake");
+		}
+	}
+	return 0;
+}
+
+static int relay_from_fd(struct relay *r, struct vc_error *err)
+{
+	uint8_t chunk[READ_CHUNK];
+	ssize_t n = read(r->fd, chunk, sizeof(chunk));
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0) {
+		r->near_ended = true;
+		n = 0;
+	}
+	return vc_session_send(r->client->session, VC_FRAME_DATA, chunk, (size_t)n, err);
+}
+
+static void relay_to_fd(struct relay *r)
+{
+	ssize_t n = send(r->fd, vc_buf_head(&r->to_fd), r->to_fd.len, MSG_NOSIGNAL);
+	if (n >= 0) {
+		vc_buf_consume(&r->to_fd, (size_t)n);
+	} else if (errno != EAGAIN && errno != EINTR) {
+		r->near_ended = true;
+		vc_buf_clear(&r->to_fd);
+	}
+}
+
+static bool relay_is_over(const struct relay *r)
+{
+	if (r->near_ended)
+		return vc_session_output(r->client->session)->len == 0;
+	return r->far_ended && r->to_fd.len == 0;
+}
+
+// One round of what can be done now. No limit while both sides live: the stream lasts as long as its task.
+static int relay_round(struct relay *r, struct vc_error *err)
+{
+	bool ending = r->near_ended || r->far_ended;
+	size_t out = vc_session_output(r->client->session)->len;
+	short net = (short)((r->to_fd.len < RELAY_QUEUE_MAX && !ending ? POLLIN : 0) | (out ? POLLOUT : 0));
+	short near = (short)((out < RELAY_QUEUE_MAX && !ending ? POLLIN : 0) | (r->to_fd.len ? POLLOUT : 0));
+	struct pollfd p[] = {{.fd = net ? r->client->fd : -1, .events = net},
+			     {.fd = near && !r->near_ended ? r->fd : -1, .events = near}};
+	int rc = poll(p, VC_ARRAY_LEN(p), ending ? (int)RELAY_END_MS : -1);
+	if (rc < 0)
+		return errno == EINTR ? 0 : vc_error_errno(err, "waiting for vcd");
+	if (rc == 0)
+		return vc_error_set(err, VC_ETIMEDOUT, "the end of a stream was not taken in time");
+	if ((p[0].revents & POLLOUT) && write_some(r->client, err) < 0)
+		return -1;
+	if ((p[0].revents & ~POLLOUT) && read_some(r->client, err) < 0)
+		return -1;
+	if (p[1].revents & POLLOUT)
+		relay_to_fd(r);
+	if ((p[1].revents & ~POLLOUT) && !r->near_ended && !ending)
+		return relay_from_fd(r, err);
+	return 0;
+}
+
+int vc_client_relay(struct vc_client *c, int fd, struct vc_error *err)
+{
+	struct relay r = {.client = c, .fd = fd, .to_fd = VC_BUF_INIT(RELAY_QUEUE_MAX + VC_RPC_BODY_MAX)};
+	int rc = 0;
+	while ((rc = relay_frames(&r, err)) == 0 && !relay_is_over(&r) && (rc = relay_round(&r, err)) == 0)
+		;
+	vc_buf_clear(&r.to_fd);
+	return rc;
 }

@@ -28,6 +28,7 @@ struct vc_client_opts {
 	uint64_t timeout_ms;	  // to connect and authenticate; VC_CLIENT_CONNECT_MS
 	uid_t server_uid;	  // TCP: the uid that the other vcd must have; 0, root
 	bool peer;		  // TCP: role peer (needs vcd's own uid); a client otherwise
+	const char *server_host;  // TCP: name of the host that must answer; any
 };
 
 // To the vcd of this host, or another one over TCP (sealed). opts may be NULL.
@@ -66,6 +67,10 @@ int vc_client_recv_data(struct vc_client *c, struct vc_buf *body, uint64_t timeo
 // After task.attach: gives away the unix socket (non-blocking) and the bytes read past the reply; the client is
 // destroyed. Fails, and keeps the client, on TCP.
 int vc_client_take_fd(struct vc_client *c, int *ret_fd, struct vc_buf *pending, struct vc_error *err);
+
+// After task.attach over TCP: carries bytes between fd (a non-blocking stream) and the DATA frames of the connection
+// until one side ends; what the other side is still owed is sent first. 0, or -1 when the connection broke.
+int vc_client_relay(struct vc_client *c, int fd, struct vc_error *err);
 
 static inline void vc_client_cleanup(struct vc_client **c)
 {

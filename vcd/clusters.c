@@ -294,6 +294,8 @@ static int require_job(struct rpc_request *req, struct clusters *cs, struct clus
 	struct cluster *c = find_job(cs, job);
 	if (!c)
 		return vc_error_set(err, VC_ENOTFOUND, "job %u has no virtual cluster", job);
+	if (c->uid == (uid_t)-1 && !rpc_caller_may(req, 0))
+		return vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u has just been asked for: try again", job);
 	char text[16];
 	snprintf(text, sizeof(text), "%u", job);
 	if (rpc_require_owner(req, c->uid, text, err) < 0)

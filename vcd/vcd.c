@@ -110,7 +110,27 @@ static int ping(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return 0;
 }
 
-static const struct rpc_method methods[] = {{"vcd.ping", RPC_ANY, RPC_HOST, 0, ping}};
+// Where this vcd connects to for another one: for tools that must reach it themselves.
+static int address(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	const struct vcd *vcd = ctx;
+	char addr[VC_HOSTNAME_MAX + 1];
+	const char *host;
+	int port;
+	if (vc_json_str(rpc_params(req), "host", VC_HOSTNAME_MAX, &host, err) < 0 ||
+	    peer_address(vcd->peers, host, addr, sizeof(addr), &port, err) < 0)
+		return -1;
+	vc_autojson struct json_object *r = json_object_new_object();
+	if (!r || vc_json_add_str(r, "addr", addr) < 0 || vc_json_add_u64(r, "port", (uint64_t)port) < 0)
+		return vc_error_set(err, ENOMEM, "vcd.address: out of memory");
+	rpc_reply(req, vc_steal(&r));
+	return 0;
+}
+
+static const struct rpc_method methods[] = {
+	{"vcd.ping", RPC_ANY, RPC_HOST, 0, ping},
+	{"vcd.address", RPC_ANY, RPC_HOST, 0, address},
+};
 
 // --- creation ---
 

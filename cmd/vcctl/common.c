@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pwd.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +17,41 @@ struct vc_client *ctl_connect(const struct ctl *ctl, struct vc_error *err)
 {
 	struct vc_client_opts opts = {.path = ctl->socket};
 	return vc_client_connect(&opts, err);
+}
+
+int ctl_find_host(const struct ctl *ctl, const char *name, struct ctl_host *ret, struct vc_error *err)
+{
+	vc_autoclient struct vc_client *client = ctl_connect(ctl, err);
+	if (!client)
+		return -1;
+	*ret = (struct ctl_host){0};
+	snprintf(ret->name, sizeof(ret->name), "%s", name);
+	if (strcmp(name, vc_client_server_host(client)) == 0)
+		return 0;
+	vc_autojson struct json_object *params = json_object_new_object(), *result = NULL;
+	vc_json_add_str(params, "host", name);
+	if (vc_client_call(client, "vcd.address", params, CTL_CALL_MS, NULL, NULL, &result, err) < 0)
+		return -1;
+	snprintf(ret->addr, sizeof(ret->addr), "%s", ctl_str(result, "addr"));
+	ret->port = (int)ctl_u64(result, "port");
+	return 0;
+}
+
+struct vc_client *ctl_connect_host(const struct ctl *ctl, const struct ctl_host *host, struct vc_error *err)
+{
+	if (!host->port)
+		return ctl_connect(ctl, err);
+	struct vc_client_opts opts = {.server_host = host->name};
+	return vc_client_connect_tcp(host->addr, host->port, &opts, err);
+}
+
+struct vc_client *ctl_connect_controller(const struct ctl *ctl, struct vc_error *err)
+{
+	struct ctl_host host;
+	vc_autojson struct json_object *ping = ctl_call(ctl, "vcd.ping", NULL, err);
+	if (!ping || ctl_find_host(ctl, ctl_str(ping, "active_controller"), &host, err) < 0)
+		return NULL;
+	return ctl_connect_host(ctl, &host, err);
 }
 
 struct json_object *ctl_call(const struct ctl *ctl, const char *method, struct json_object *params, struct vc_error *err)

@@ -90,7 +90,7 @@ static int build_recipe(const struct ctl *ctl, const struct recipe *recipe, stru
 {
 	bool import = recipe->base == RECIPE_BASE_IMPORT;
 	vc_autojson struct json_object *params = recipe_params(recipe, err);
-	vc_autoclient struct vc_client *client = params ? ctl_connect(ctl, err) : NULL;
+	vc_autoclient struct vc_client *client = !params ? NULL : import ? ctl_connect_controller(ctl, err) : ctl_connect(ctl, err);
 	if (!client)
 		return -1;
 	if (vc_client_start(client, import ? "image.import" : "image.build", params, CTL_CALL_MS, err) < 0)

@@ -3,10 +3,15 @@
 #include "cmd/vcctl/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
@@ -49,6 +54,9 @@ int target_find(const struct ctl *ctl, const char *job_text, const char *member,
 	for (size_t i = 0; i < ctl_len(members); i++)
 		if (is_meant(json_object_array_get_idx(members, i), member))
 			fill_target(&targets[n++], cluster, json_object_array_get_idx(members, i));
+	for (size_t i = 0; i < n; i++)
+		if (ctl_find_host(ctl, targets[i].host, &targets[i].vcd, err) < 0)
+			return -1;
 	if (n == 0)
 		return vc_error_set(err, VC_ENOTFOUND, "job %u (%s) has no member '%s': give a rank or a name of `vcctl show %u`",
 				    job, ctl_str(cluster, "phase"), member, job);
@@ -86,21 +94,67 @@ static struct json_object *attach_params(const struct target *target, const char
 	return params;
 }
 
+// Keeps of all descriptors only these two, and the standard ones as /dev/null: pipes of the caller's must see their end.
+static int keep_only(int a, int b)
+{
+	unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (null < 0 || dup2(null, fd) < 0)
+			return -1;
+	return (low > STDERR_FILENO + 1 && close_range(STDERR_FILENO + 1, low - 1, 0) < 0) ||
+	       (high > low + 1 && close_range(low + 1, high - 1, 0) < 0) || close_range(high + 1, ~0u, 0) < 0 ? -1 : 0;
+}
+
+// The child's whole life. In a session of its own: signals from the terminal are the command's, and the last bytes are
+// still delivered when vcctl has ended.
+static void __attribute__((noreturn)) relay_stream(struct vc_client *client, int fd)
+{
+	static const int usual[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP, SIGCONT};
+	for (size_t i = 0; i < VC_ARRAY_LEN(usual); i++)
+		signal(usual[i], SIG_DFL);
+	signal(SIGPIPE, SIG_IGN);
+	setsid();
+	if (keep_only(fd, vc_client_fd(client)) == 0)
+		vc_client_relay(client, fd, NULL); // how it ended shows at the other end of the stream
+	_exit(0);
+}
+
+// From another host: the stream is in DATA frames. A child of a child carries it, so that nobody has to wait for it.
+static int take_stream(struct vc_client *client, int *ret_fd, struct vc_error *err)
+{
+	int fds[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+		return vc_error_errno(err, "connection to another host");
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(fds[0]);
+		if (fork() == 0)
+			relay_stream(client, fds[1]);
+		_exit(0);
+	}
+	close(fds[1]);
+	if (pid < 0) {
+		close(fds[0]);
+		return vc_error_errno(err, "connection to another host: fork");
+	}
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	*ret_fd = fds[0];
+	return 0;
+}
+
 int session_attach(const struct ctl *ctl, const struct target *target, const char *kind, uint64_t session, bool resume,
 		   int *ret_fd, struct vc_buf *pending, struct vc_error *err)
 {
-	vc_autoclient struct vc_client *client = ctl_connect(ctl, err);
+	vc_autoclient struct vc_client *client = ctl_connect_host(ctl, &target->vcd, err);
 	if (!client)
 		return -1;
 	vc_autojson struct json_object *params = attach_params(target, kind, session, resume, ctl->root);
-	struct vc_error why = VC_ERROR_INIT;
-	if (vc_client_call(client, "task.attach", params, CTL_CALL_MS, NULL, NULL, NULL, &why) < 0) {
-		if (strcmp(target->host, vc_client_server_host(client)) == 0)
-			return vc_error_set(err, why.code, "%s", why.text);
-		// Not worth another try, whatever this host's vcd thinks.
-		return vc_error_set(err, VC_EUSER, "member %u (%s) is on host %s, run vcctl there; this is %s: %s", target->rank,
-				    target->name, target->host, vc_client_server_host(client), why.text);
-	}
+	if (vc_client_call(client, "task.attach", params, CTL_CALL_MS, NULL, NULL, NULL, err) < 0)
+		return -1;
+	if (target->vcd.port)
+		return take_stream(client, ret_fd, err);
 	if (vc_client_take_fd(client, ret_fd, pending, err) < 0)
 		return -1;
 	client = NULL; // taken

@@ -14,6 +14,7 @@ struct target {
 	char host[VC_HOSTNAME_MAX + 1];
 	char user[VC_NAME_MAX + 1]; // owner of the job
 	char home[VC_PATH_MAX];	    // in the guest
+	struct ctl_host vcd;	    // of that host
 };
 
 #define TARGET_ALL "all"
@@ -25,7 +26,8 @@ int target_find(const struct ctl *ctl, const char *job, const char *member, stru
 // Exactly one: "all" is refused.
 int target_find_one(const struct ctl *ctl, const char *job, const char *member, struct target *ret, struct vc_error *err);
 
-// task.attach: the connection then belongs to the caller; bytes read past the answer are in *pending.
+// task.attach at the vcd of the member's host: *ret_fd then carries the stream, bytes read past the answer are in *pending.
+// A stream from another host comes through a child process, which ends with either end of the stream.
 // kind: "exec" carries link frames of `session`, "console" the bare bytes of the serial port.
 int session_attach(const struct ctl *ctl, const struct target *target, const char *kind, uint64_t session, bool resume,
 		   int *ret_fd, struct vc_buf *pending, struct vc_error *err);

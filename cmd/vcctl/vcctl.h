@@ -50,6 +50,17 @@ int ctl_image_log(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_check(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_ping(struct ctl *ctl, char **args, int n, struct vc_error *err);
 
+// Where the vcd of a host is reached: over TCP, or (port 0) through the socket of this host.
+struct ctl_host {
+	char name[VC_HOSTNAME_MAX + 1];
+	char addr[VC_HOSTNAME_MAX + 1];
+	int port;
+};
+int ctl_find_host(const struct ctl *ctl, const char *name, struct ctl_host *ret, struct vc_error *err);
+struct vc_client *ctl_connect_host(const struct ctl *ctl, const struct ctl_host *host, struct vc_error *err);
+// To the controller itself: DATA frames are not forwarded by other vcds.
+struct vc_client *ctl_connect_controller(const struct ctl *ctl, struct vc_error *err);
+
 struct vc_client *ctl_connect(const struct ctl *ctl, struct vc_error *err);
 // Connects, calls, disconnects. params are taken. NULL: err.
 struct json_object *ctl_call(const struct ctl *ctl, const char *method, struct json_object *params, struct vc_error *err);

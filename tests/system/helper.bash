@@ -81,6 +81,23 @@ assert_job_completed() {
 
 job_output() { lab_exec ctl cat "$(job_field "$1" StdOut)"; }
 
+# import_busybox USER NAME: an image of busybox alone, once per lab
+import_busybox() {
+    as "$1" vcctl image show "$2" >/dev/null 2>&1 && return
+    as "$1" sh -s "$2" <<'SH'
+set -e
+rm -rf "$1.root" && mkdir -p "$1.root" && cd "$1.root"
+mkdir -p bin sbin etc root tmp proc sys dev run var home usr/bin
+chmod 1777 tmp
+cp /bin/busybox bin/busybox
+for applet in $(busybox --list); do [ -e "bin/$applet" ] || ln -s busybox "bin/$applet"; done
+tar -cf "../$1.tar" . && cd .. && vcctl image import "$1" "$1.tar"
+SH
+}
+
+cluster_phase() { as "$1" vcctl show "$2" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["phase"])'; }
+cluster_is_ready() { [ "$(cluster_phase "$1" "$2")" = ready ]; }
+
 # ---- hosts ----
 
 # not sinfo: asked twice in the second in which a job ends, it keeps saying "mixed" or "completing" until a node changes

@@ -1,10 +1,15 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
-# vcctl against real vcds, without a running cluster: answers, columns, JSON, exit codes, images.
+# vcctl against real vcds: answers, columns, JSON, exit codes, images; commands, files and consoles of members.
 
 load helper
 
 setup() { require_vcd; }
+
+teardown() {
+    [ -z "${JOB:-}" ] || lab_exec ctl scancel "$JOB" || true
+    dump_logs
+}
 
 json() { python3 -c 'import json,sys; d=json.load(sys.stdin); print(eval(sys.argv[1]))' "$1"; }
 
@@ -103,4 +108,64 @@ json() { python3 -c 'import json,sys; d=json.load(sys.stdin); print(eval(sys.arg
     run as alice vcctl image build missing.recipe
     assert_equal "$status" 1
     assert_contains "$output" "missing.recipe"
+}
+
+start_cluster() {
+    import_busybox alice busybox
+    submit alice -N2 --vcluster=busybox --vcluster-mem=160M --wrap='sleep 600'
+    wait_until 200 "the cluster of job $JOB" cluster_is_ready alice "$JOB"
+}
+
+console_shows_line() {
+    lab_exec ctl --user alice vcctl exec --root "$JOB" 1 -- sh -c 'echo from-the-kernel >/dev/kmsg' && grep -q from-the-kernel "$1"
+}
+
+@test "commands, streams, files and consoles reach members on other hosts" {
+    local sum
+    start_cluster
+    run as alice vcctl exec "$JOB" 0 -- sh -c 'hostname; id -un; exit 7'
+    assert_equal "$status" 7
+    assert_equal "${lines[*]}" "vc$JOB-0 alice"
+    run as alice vcctl exec "$JOB" 1 -- sh -c 'kill -TERM $$'
+    assert_equal "$status" 143
+    run lab_exec n2 --user alice vcctl exec "$JOB" "vc$JOB-0" -- hostname
+    assert_equal "$output" "vc$JOB-0"
+
+    as alice sh -c 'head -c 3000000 /dev/urandom >data'
+    sum=$(as alice sha256sum data | cut -d' ' -f1)
+    assert_contains "$(as alice sh -c "vcctl exec $JOB 1 -- sha256sum <data")" "$sum"
+    assert_contains "$(as alice sh -c "vcctl exec $JOB 1 -- cat <data | sha256sum")" "$sum"
+    as alice vcctl cp data "$JOB:all:/tmp/"
+    for rank in 0 1; do
+        as alice vcctl cp "$JOB:$rank:/tmp/data" "data.$rank"
+        assert_contains "$(as alice sha256sum "data.$rank")" "$sum"
+    done
+
+    as alice timeout 60 vcctl console "$JOB" 1 </dev/null >"$BATS_TEST_TMPDIR/console" &
+    wait_until 40 "a line on the console of member 1" console_shows_line "$BATS_TEST_TMPDIR/console"
+    kill "$!" || true
+
+    run as bob vcctl exec "$JOB" 1 -- true
+    assert_equal "$status" 4
+    run as bob vcctl console "$JOB" 0
+    assert_equal "$status" 4
+}
+
+@test "a command goes on while the vcd of its member's host is killed and started again" {
+    start_cluster
+    as alice vcctl exec "$JOB" 1 -- sh -c 'for i in $(seq 40); do echo $i; sleep 0.1; done; exit 3' \
+        >"$BATS_TEST_TMPDIR/out" 2>/dev/null &
+    wait_until 20 "the first lines" grep -q '^5$' "$BATS_TEST_TMPDIR/out"
+    lab stop n2 vcd KILL
+    lab start n2 vcd
+    run wait "$!"
+    assert_equal "$status" 3
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/out")" "$(seq 40)"
+}
+
+@test "an image is imported through the vcd of any host" {
+    as alice sh -c 'mkdir -p e/bin && cp /bin/true e/bin/true && tar -C e -cf e.tar .'
+    run lab_exec n1 --user alice vcctl image import from-n1 e.tar
+    assert_equal "$status" 0
+    as alice vcctl image rm from-n1
 }
