@@ -13,8 +13,10 @@ LOADED_PARTS=(sbin/vcd vcluster/vc-prolog spank_vcluster.so job_submit_vcluster.
 bench_main() {
     local part
     for part in "${LOADED_PARTS[@]}"; do stage_has "$part" || die "the stage has no $part: nothing to compare"; done
-    lab_up 0 --hosts 1 --no-vcd
-    lab_up 1 --hosts 1
+    # without it a job takes all the host's memory, and the next one waits for its epilog
+    echo "DefMemPerCPU=16" >"$WORK/slurm.conf"
+    lab_up 0 --hosts 1 --slurm-conf "$WORK/slurm.conf" --no-vcd
+    lab_up 1 --hosts 1 --slurm-conf "$WORK/slurm.conf"
     agent_start plain 0 ctl --user alice
     agent_start loaded 1 ctl --user alice
     check_loaded
