@@ -118,12 +118,13 @@ stage_has() { [ -n "$(find "$BUILD/stage" -path "*/$1" -print -quit 2>/dev/null)
 
 # ---- agents ----
 
-# Runs in the lab: one command a line, answered by its microseconds and status. The command's streams are files.
+# Runs in the lab: commands end with a zero byte, each is answered by one line: microseconds, status, output. A command
+# that may call exit has to be in parentheses.
 # shellcheck disable=SC2016
 AGENT_LOOP='
     dir=$(mktemp -d); trap "rm -rf \"$dir\"" EXIT
     echo ready
-    while IFS= read -r agent_command; do
+    while IFS= read -r -d "" agent_command; do
         agent_started=${EPOCHREALTIME/./}
         eval "$agent_command" </dev/null >"$dir/out" 2>"$dir/err"
         agent_status=$?
@@ -150,7 +151,7 @@ agent_start() {
 # agent_send NAME COMMAND; agent_wait NAME: sets MICROSECONDS and OUTPUT, fails with what the command said
 agent_send() {
     local fd=AGENT_IN_$1
-    printf '%s\n' "$2" >&"${!fd}"
+    printf '%s\0' "$2" >&"${!fd}"
 }
 
 agent_wait() {

@@ -85,7 +85,7 @@ members() { jq -r '.plan.members[] | "\(.host) \(.rank)"' "$WORK/show.json"; }
 # plain_guest HOST RANK: its XML, tap and base image, from what the product's member has
 plain_guest() {
     local host=$1 rank=$2 overlay
-    overlay=$(grep -oE "'[^']*/overlays/[^']*'" "$WORK/product-$rank.xml" | tr -d "'")
+    overlay=$(grep -oE "'[^']*/overlays/[^']*qcow2'" "$WORK/product-$rank.xml" | tr -d "'")
     plain_xml "$rank" | in_lab "$host" tee "/run/vcbench/$rank.xml" >/dev/null
     agent_ask "host_$host" "qemu-img info -U --output=json '$overlay' |
         sed -n 's/.*\"full-backing-filename\": \"\\(.*\\)\".*/\\1/p' >/run/vcbench/$rank.base && [ -s /run/vcbench/$rank.base ]"
@@ -94,23 +94,22 @@ plain_guest() {
 
 plain_xml() {
     sed -e "s#'/[^']*/overlays/$SHORT_ID/#'/var/lib/vcbench/#" -e "s#'/[^']*/guests/$SHORT_ID/#'/run/vcbench/#" \
-        -e "s#'/[^']*$SHORT_ID-\([0-9]*\).log'#'/run/vcbench/\1.log'#" -e "s#vt$SHORT_ID\.#plain#" \
-        -e "s#vc-$SHORT_ID-#plain-#" -e '/<uuid>/d' -e '/<metadata>/,/<\/metadata>/d' "$WORK/product-$1.xml"
+        -e "s#vt$SHORT_ID\.#plain#" -e "s#vc-$SHORT_ID-#plain-#" -e '/<uuid>/d' -e '/<metadata>/,/<\/metadata>/d' "$WORK/product-$1.xml"
 }
 
 ranks_of() { members | sed -n "s/^$1 //p" | xargs; }
 
 # plain_disks HOST: fresh overlays, not part of any measurement
 plain_disks() {
-    agent_ask "host_$1" "for r in $(ranks_of "$1"); do
-        rm -f /var/lib/vcbench/\$r.qcow2 /run/vcbench/\$r.link /run/vcbench/\$r.console /run/vcbench/\$r.log
+    agent_ask "host_$1" "(for r in $(ranks_of "$1"); do
+        rm -f /var/lib/vcbench/\$r.qcow2 /run/vcbench/\$r.link /run/vcbench/\$r.console /var/lib/vcbench/\$r.log
         qemu-img create -q -f qcow2 -F raw -b \"\$(cat /run/vcbench/\$r.base)\" /var/lib/vcbench/\$r.qcow2 &&
         chown libvirt-qemu: /var/lib/vcbench/\$r.qcow2 || exit 1
-    done"
+    done)"
 }
 
 plain_destroy() {
-    agent_ask "host_$1" "for r in $(ranks_of "$1"); do virsh -q destroy plain-\$r || exit 1; done"
+    agent_ask "host_$1" "(for r in $(ranks_of "$1"); do virsh -q destroy plain-\$r || exit 1; done)"
 }
 
 # ---- quiet ----
