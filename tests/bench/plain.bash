@@ -114,12 +114,12 @@ plain_destroy() {
 
 # ---- quiet ----
 
-# until nothing of any cluster is left and Slurm calls all hosts idle
+# until no job ends any more and no host has a domain: the last cluster is gone
 plain_idle() { wait_until 120 "the last cluster's end" plain_is_idle; }
 
 plain_is_idle() {
     local host
-    [ "$(in_lab ctl sinfo -hNp main -t idle -o %N | wc -l)" -eq "$(lab_hosts "$LAB_N" | wc -w)" ] || return 1
+    [ -z "$(in_lab ctl squeue -ht CG)" ] || return 1
     for host in $(lab_hosts "$LAB_N"); do
         [ -z "$(in_lab "$host" virsh -q list --all --name | tr -d '\n')" ] || return 1
     done
