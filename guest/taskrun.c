@@ -35,6 +35,7 @@ struct stream {
 	int fd;	    // -1: closed
 	bool open;  // the handle is initialised and not closing
 	bool active; // being polled
+	size_t owed; // bytes that were in it when the task had ended: they are delivered however slow the reader is
 	uv_poll_t poll;
 };
 
@@ -216,19 +217,41 @@ static void stream_end(struct stream *s)
 	task_check_done(t);
 }
 
-// The process is gone, something of its tree still holds the streams. First a moment of grace, then the end.
+// What has been written and not been read yet.
+static void streams_owe(struct task *t)
+{
+	for (int i = STREAM_OUT; i <= STREAM_ERR; i++) {
+		int n;
+		if (t->stream[i].open && ioctl(t->stream[i].fd, FIONREAD, &n) == 0 && n > 0)
+			t->stream[i].owed = (size_t)n;
+	}
+}
+
+// Ends the streams that somebody holds open for nothing. True: one waits for its reader.
+static bool streams_give_up(struct task *t)
+{
+	bool owed = false;
+	for (int i = STREAM_OUT; i <= STREAM_ERR; i++) {
+		if (t->stream[i].open && t->stream[i].owed)
+			owed = true;
+		else if (t->stream[i].open)
+			stream_end(&t->stream[i]);
+	}
+	return owed;
+}
+
+// The process is gone, something of its tree still holds the streams, or their reader is slow. First a moment of grace,
+// then the tree's end, then that of the streams; one that waits for its reader has as long as its session.
 static void on_drain(uv_timer_t *timer)
 {
 	struct task *t = timer->data;
-	if (t->who.leave_children || t->killed) {
-		for (int i = STREAM_OUT; i <= STREAM_ERR; i++) {
-			if (t->stream[i].open)
-				stream_end(&t->stream[i]);
-		}
+	if (!t->who.leave_children && !t->killed) {
+		t->killed = true;
+		task_kill(t, SIGKILL);
+		streams_owe(t);
+	} else if (!streams_give_up(t)) {
 		return;
 	}
-	t->killed = true;
-	task_kill(t, SIGKILL);
 	uv_timer_start(timer, on_drain, LAST_DRAIN_MS, 0);
 }
 
@@ -236,6 +259,7 @@ static void task_reaped(struct task *t, int wstatus)
 {
 	t->reaped = true;
 	t->wstatus = wstatus;
+	streams_owe(t);
 	if (t->session && !streams_ended(t) && t->drain_open)
 		uv_timer_start(&t->drain, on_drain, TASKRUN_DRAIN_MS, 0);
 	task_check_done(t);
@@ -298,6 +322,7 @@ static void on_output(uv_poll_t *poll, int status, int events)
 		}
 		ssize_t n = read(s->fd, space, room);
 		if (n > 0) {
+			s->owed -= (size_t)n < s->owed ? (size_t)n : s->owed;
 			vc_mux_session_commit(t->session, ch, (size_t)n);
 		} else {
 			if (n == 0 || (errno != EAGAIN && errno != EINTR))

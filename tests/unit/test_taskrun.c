@@ -668,6 +668,20 @@ static void test_background(void **state)
 }
 
 // A client that is gone for good: the session expires and its tree dies.
+// What a task wrote before it ended is delivered, however late its reader comes: more than the credit of 512 KiB, the
+// rest fits into the smallest pipe.
+static void test_slow_reader(void **state)
+{
+	(void)state;
+	struct task t = TASK("dd", "if=/dev/zero", "bs=58000", "count=10");
+	task_spawn(&t);
+	poll(NULL, 0, 2 * (int)TASKRUN_DRAIN_MS + 1500); // the reader is away for longer than any time limit of the end
+	task_wait(&t);
+	assert_int_equal(t.wstatus, 0);
+	assert_int_equal(t.got, 580000);
+	task_clear(&t);
+}
+
 static void test_orphan(void **state)
 {
 	(void)state;
@@ -741,6 +755,7 @@ int main(void)
 		cmocka_unit_test(test_cat),	      cmocka_unit_test(test_cat_killed),  cmocka_unit_test(test_big_arguments),
 		cmocka_unit_test(test_terminal),      cmocka_unit_test(test_closed_output), cmocka_unit_test(test_closed_input),
 		cmocka_unit_test(test_script),	      cmocka_unit_test(test_signals),	  cmocka_unit_test(test_background),
+		cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_orphan),	      cmocka_unit_test(test_many),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
