@@ -29,7 +29,7 @@ boot_on() {
     say "$MEMBERS members on $HOSTS hosts"
     plain_lab "$LAB_N" "$HOSTS"
     agent_start "user$HOSTS" "$LAB_N" ctl --user alice
-    plain_learn "$HOSTS" "$VMS" --vcluster-mem=256M
+    plain_learn "$HOSTS" "$VMS" --ntasks-per-node="$VMS" --vcluster-mem=256M
     OURS="salloc -Q ${options[*]} sh -c 'echo \$SLURM_JOB_ID; vcctl show \$SLURM_JOB_ID --json >show.json'"
     interleave ours theirs
     bar "boot_ratio_${HOSTS}hosts" ratio "vcluster_$HOSTS" "plain_$HOSTS" 1 lower 1.15

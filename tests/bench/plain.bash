@@ -51,7 +51,7 @@ in_lab() { lab "$LAB_N" exec "$@"; }
 plain_learn() {
     local hosts=$1 vms=$2 job
     shift 2
-    job=$(in_lab ctl --user alice salloc --no-shell -N"$hosts" --ntasks-per-node="$vms" --vcluster="$IMAGE" \
+    job=$(in_lab ctl --user alice salloc --no-shell -N"$hosts" --vcluster="$IMAGE" \
         --vcluster-vms="$vms" "$@" 2>&1 | sed -n 's/.*Granted job allocation //p') && [ -n "$job" ] ||
         die "no cluster to learn from"
     in_lab ctl vcctl show "$job" --json >"$WORK/show.json" 2>>"$WORK/log" || die "vcctl show $job: $(tail -n 1 "$WORK/log")"
