@@ -10,6 +10,13 @@
 #include "vcd/state.h"
 #include "vcd/vcd.h"
 
+static int64_t wall_ms(void)
+{
+	struct timeval now;
+	gettimeofday(&now, NULL);
+	return (int64_t)now.tv_sec * 1000 + now.tv_usec / 1000;
+}
+
 static struct json_object *hosts_to_json(const struct cluster *c)
 {
 	struct json_object *array = json_object_new_array();
@@ -37,6 +44,16 @@ static struct json_object *stages_to_json(const struct cluster *c)
 	return array;
 }
 
+// What is missing or odd stays 0: it is only shown.
+static void stages_from_json(struct cluster *c, struct json_object *extra)
+{
+	struct json_object *array = NULL;
+	if (!json_object_object_get_ex(extra, "stages", &array) || !json_object_is_type(array, json_type_array))
+		return;
+	for (size_t i = 0; i < CLUSTER_READY && i < json_object_array_length(array); i++)
+		(void)vc_json_u64(json_object_array_get_idx(array, i), "ms", INT64_MAX, &c->stage_ms[i], NULL);
+}
+
 // The plan without the cluster's secret.
 static struct json_object *public_plan(const struct cluster *c)
 {
@@ -59,6 +76,13 @@ static void add_details(const struct cluster *c, struct json_object *obj)
 		vc_json_add(obj, "view", view_to_json(c->view));
 }
 
+// Since the first job.ensure, which may have been another vcd's: for people, so the wall clock will do.
+static uint64_t elapsed_ms(const struct cluster *c)
+{
+	int64_t elapsed = wall_ms() - c->created_wall_ms;
+	return c->created_wall_ms && elapsed > 0 ? (uint64_t)elapsed : 0;
+}
+
 struct json_object *cluster_to_json(const struct cluster *c, bool full)
 {
 	struct json_object *obj = json_object_new_object();
@@ -70,7 +94,7 @@ struct json_object *cluster_to_json(const struct cluster *c, bool full)
 	vc_json_add_str(obj, "phase", cluster_phase_name(c->phase));
 	vc_json_add_str(obj, "reason", c->reason.text[0] ? c->reason.text : NULL);
 	vc_json_add_u64(obj, "phase_ms", now - c->phase_ms);
-	vc_json_add_u64(obj, "elapsed_ms", now - c->ensured_ms);
+	vc_json_add_u64(obj, "elapsed_ms", elapsed_ms(c));
 	vc_json_add_u64(obj, "created_ms", (uint64_t)c->created_wall_ms);
 	if (c->plan) {
 		vc_json_add_u64(obj, "uid", c->uid);
@@ -108,11 +132,8 @@ int cluster_save(struct cluster *c, struct vc_error *err)
 				    .view = view,
 				    .extra = extra,
 				    .created_ms = c->created_wall_ms};
-	if (!c->created_wall_ms) {
-		struct timeval now;
-		gettimeofday(&now, NULL);
-		row.created_ms = c->created_wall_ms = (int64_t)now.tv_sec * 1000 + now.tv_usec / 1000;
-	}
+	if (!c->created_wall_ms)
+		row.created_ms = c->created_wall_ms = wall_ms();
 	snprintf(row.id, sizeof(row.id), "%s", c->id);
 	snprintf(row.slurm, sizeof(row.slurm), "%s", c->key.slurm);
 	return state_cluster_put(c->owner->vcd->state, &row, err);
@@ -131,6 +152,7 @@ static int load_rest(struct cluster *c, const struct state_cluster *row, struct 
 		return -1;
 	if (trace)
 		snprintf(c->trace, sizeof(c->trace), "%s", trace);
+	stages_from_json(c, row->extra);
 	if (row->plan) {
 		c->plan = plan_from_json(row->plan, err);
 		if (!c->plan || cluster_set_hosts(c, err) < 0)
@@ -163,5 +185,9 @@ struct cluster *cluster_load(struct clusters *cs, const void *row_ptr, struct vc
 		return NULL;
 	}
 	c->phase = phase;
+	for (size_t i = 0; phase == CLUSTER_READY && i < c->n_hosts; i++) {
+		c->hosts[i].done = true;
+		snprintf(c->hosts[i].phase, sizeof(c->hosts[i].phase), "done");
+	}
 	return c;
 }
