@@ -22,6 +22,8 @@
 
 #define SLURMCTL_TIMEOUT_MS 60000 // slurmctld's own MessageTimeout is at most this on real sites
 #define TELL_TIMEOUT_MS 10000	  // host.fail: a host that does not hear it asks the controller later
+#define STEP_TRIES_MAX 5		  // a vcd that is restarted is back after one or two
+#define STEP_RETRY_MS 2000		  // between them
 #define RELEASE_RETRY_MS 15000	  // a host that was away when its cluster ended
 
 static int enter_waiting(struct cluster *c, struct vc_error *err);
@@ -102,12 +104,13 @@ static void closed_timer(uv_handle_t *handle)
 struct cluster *cluster_create(struct clusters *cs, const struct plan_key *key, const char *spec_text, struct vc_error *err)
 {
 	struct cluster *c = calloc(1, sizeof(*c));
-	uv_timer_t *timer = calloc(1, sizeof(*timer));
+	uv_timer_t *timer = calloc(1, sizeof(*timer)), *retry = calloc(1, sizeof(*retry));
 	char *text = strdup(spec_text);
 	uint8_t id[PLAN_ID_LEN / 2], trace[8];
-	if (!c || !timer || !text) {
+	if (!c || !timer || !retry || !text) {
 		free(c);
 		free(timer);
+		free(retry);
 		free(text);
 		vc_error_errno(err, "job %u", key->job);
 		return NULL;
@@ -122,8 +125,10 @@ struct cluster *cluster_create(struct clusters *cs, const struct plan_key *key, 
 	c->spec_text = text;
 	plan_key_text(key, c->key_text, sizeof(c->key_text));
 	uv_timer_init(&cs->vcd->loop, timer);
-	timer->data = c;
+	uv_timer_init(&cs->vcd->loop, retry);
+	timer->data = retry->data = c;
 	c->deadline = timer;
+	c->retry = retry;
 	c->ensured_ms = c->phase_ms = uv_now(&cs->vcd->loop);
 	c->next = cs->list;
 	cs->list = c;
@@ -139,6 +144,7 @@ static void stop_work(struct cluster *c)
 	c->work = NULL;
 	c->checking = false;
 	uv_timer_stop(c->deadline);
+	uv_timer_stop(c->retry);
 }
 
 void cluster_destroy(struct cluster *c)
@@ -153,6 +159,7 @@ void cluster_destroy(struct cluster *c)
 	}
 	stop_work(c);
 	uv_close((uv_handle_t *)c->deadline, closed_timer);
+	uv_close((uv_handle_t *)c->retry, closed_timer);
 	for (size_t i = 0; i < c->n_hosts; i++)
 		free(c->hosts[i].name);
 	free(c->hosts);
@@ -223,6 +230,7 @@ static void go_to(struct cluster *c, enum cluster_phase phase)
 		    phases[c->phase].name);
 	c->phase = phase;
 	c->phase_ms = now;
+	c->tries = 0;
 	enter(c);
 }
 
@@ -391,14 +399,27 @@ static void step_host_notify(void *ctx, size_t i, const char *method, struct jso
 	clusters_notify(c);
 }
 
+static void retry_step(uv_timer_t *timer)
+{
+	struct cluster *c = timer->data;
+	struct vc_error err = VC_ERROR_INIT;
+	if (phases[c->phase].enter(c, &err) < 0)
+		cluster_fail(c, &err);
+}
+
+// A host whose vcd is restarted, or away for a moment, breaks the call but not the job: steps are idempotent.
 static void step_done(void *ctx, const struct vc_error *err)
 {
 	struct cluster *c = ctx;
 	c->fanout = NULL;
-	if (err)
-		cluster_fail(c, err);
-	else
+	if (!err) {
 		step_ok(c);
+	} else if (err->code == VC_EHOST && ++c->tries < STEP_TRIES_MAX) {
+		log_cluster(VC_LOG_NOTICE, c, "%s: %s; trying again in %d s", phases[c->phase].name, err->text, STEP_RETRY_MS / 1000);
+		uv_timer_start(c->retry, retry_step, STEP_RETRY_MS, 0);
+	} else {
+		cluster_fail(c, err);
+	}
 }
 
 static int call_hosts(struct cluster *c, const char *method, struct json_object *params, uint64_t timeout_ms, bool keep_going,

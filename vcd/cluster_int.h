@@ -64,7 +64,9 @@ struct cluster {
 	size_t n_hosts;
 	struct fanout *fanout;	   // the step under way
 	struct work_job *work;
-	uv_timer_t *deadline;	   // of the start, or the next try of a release; NULL when closed
+	uv_timer_t *deadline;	   // of the start, or the next try of a release
+	uv_timer_t *retry;	   // the next try of a step whose host went away
+	unsigned tries;		   // of the step
 	bool release_wanted;
 	bool checking; // a look at the job's state is under way
 	uint64_t ensured_ms, phase_ms; // loop time when the start, the phase began

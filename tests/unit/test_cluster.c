@@ -58,6 +58,7 @@ static struct world {
 	bool job_het, job_unknown;
 	char phases[512]; // every phase that was saved, in order
 	int64_t last_restart;
+	int fail_code; // of answer_calls(); 0: VC_EUSER
 } w;
 
 int rpc_register(struct rpc *rpc, const struct rpc_method *methods, size_t n, void *ctx, struct vc_error *err)
@@ -320,7 +321,7 @@ static size_t answer_calls(const char *method, const char *fail_host, const char
 {
 	size_t answered = 0;
 	struct vc_error err = VC_ERROR_INIT;
-	vc_error_set(&err, VC_EUSER, "%s", message ? message : "");
+	vc_error_set(&err, w.fail_code ? w.fail_code : VC_EUSER, "%s", message ? message : "");
 	for (size_t i = 0; i < w.n_calls; i++) {
 		struct peer_call *call = &w.calls[i];
 		if (!call->used || call->canceled || strcmp(call->method, method) != 0)
@@ -405,6 +406,25 @@ static void test_host_failure(void **state)
 	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
 	assert_int_equal(answer_calls("host.release", NULL, NULL), 2);
 	assert_int_equal(release.replies, 1);
+}
+
+// A vcd that is killed during a step breaks the call; the step is repeated on all hosts.
+static void test_host_away_for_a_moment(void **state)
+{
+	(void)state;
+	autorequest ensure = {0};
+	assert_int_equal(call_method("job.ensure", &ensure, ENSURE), 0);
+	run_work();
+	w.fail_code = VC_EHOST;
+	answer_calls("host.prepare", "n2", "the session broke");
+	assert_int_equal(answer_calls("host.prepare", NULL, NULL), 0); // after a moment, not at once
+	uint64_t end = uv_hrtime() + 10 * 1000000000ull;
+	while (w.calls[w.n_calls - 1].used == false && uv_hrtime() < end)
+		uv_run(&w.vcd.loop, UV_RUN_ONCE);
+	assert_int_equal(answer_calls("host.prepare", NULL, NULL), 2);
+	answer_calls("host.boot", NULL, NULL);
+	answer_calls("host.view", NULL, NULL);
+	assert_string_equal(result_str(&ensure, "state"), "ready");
 }
 
 static void test_user_mistakes(void **state)
@@ -525,7 +545,7 @@ int main(void)
 		return 1;
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_ready_and_release), T(test_concurrent_ensures_join), T(test_host_failure), T(test_user_mistakes),
+		T(test_ready_and_release), T(test_concurrent_ensures_join), T(test_host_failure), T(test_host_away_for_a_moment), T(test_user_mistakes),
 		T(test_scancel_during_boot), T(test_lost_prolog_but_job_lives), T(test_restart_waits_for_older),
 		T(test_dead_host_does_not_hold_the_epilog), T(test_member_down_makes_a_view),
 	};
