@@ -10,7 +10,8 @@ static void say(int rank, int size, const char *member)
 	fflush(stdout);
 }
 
-// rank 0 prints for all: output of many ranks may arrive in any order
+// Rank 0 prints for all: output of many ranks may arrive in any order. It answers each rank, because MPICH before 4.2
+// over UCX can hang in MPI_Finalize when a rank has only received, from ranks that have left already.
 static void say_all(int size)
 {
 	char member[MPI_MAX_PROCESSOR_NAME];
@@ -18,6 +19,8 @@ static void say_all(int size)
 		MPI_Recv(member, sizeof(member), MPI_CHAR, rank, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
 		say(rank, size, member);
 	}
+	for (int rank = 1; rank < size; rank++)
+		MPI_Send(NULL, 0, MPI_CHAR, rank, 0, MPI_COMM_WORLD);
 }
 
 int main(int argc, char **argv)
@@ -34,6 +37,7 @@ int main(int argc, char **argv)
 		say_all(size);
 	} else {
 		MPI_Send(member, len + 1, MPI_CHAR, 0, 0, MPI_COMM_WORLD);
+		MPI_Recv(NULL, 0, MPI_CHAR, 0, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
 	}
 	MPI_Finalize();
 	return 0;
