@@ -7,6 +7,7 @@
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
@@ -367,7 +368,7 @@ static void *read_on(void *arg)
 		struct vcluster_info info;
 		struct vcluster_member all[CAPACITY], m;
 		int n = vcluster_copy_view(r->v, &info, all, CAPACITY);
-		r->reads++;
+		__atomic_fetch_add(&r->reads, 1, __ATOMIC_RELAXED);
 		if (n < 0) {
 			r->overtaken++;
 			continue;
@@ -386,6 +387,11 @@ static void start_readers(struct reader *readers, pthread_t *threads, size_t n, 
 	for (size_t i = 0; i < n; i++) {
 		readers[i] = (struct reader){.v = v, .stop = stop}; // one object, many threads
 		assert_int_equal(pthread_create(&threads[i], NULL, read_on, &readers[i]), 0);
+	}
+	uint64_t limit = now_ns(CLOCK_MONOTONIC) + 60ull * 1000000000; // on a busy machine a thread may start late
+	for (size_t i = 0; i < n; i++) {
+		while (__atomic_load_n(&readers[i].reads, __ATOMIC_RELAXED) == 0 && now_ns(CLOCK_MONOTONIC) < limit)
+			sched_yield();
 	}
 }
 
