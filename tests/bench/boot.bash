@@ -66,7 +66,10 @@ theirs() {
     for host in $(lab_hosts "$LAB_N"); do plain_disks "$host"; done
     started=${EPOCHREALTIME/./}
     for host in $(lab_hosts "$LAB_N"); do agent_send "host_$host" "$(start_command "$host")"; done
-    for host in $(lab_hosts "$LAB_N"); do agent_wait "host_$host"; done
+    for host in $(lab_hosts "$LAB_N"); do
+        agent_wait "host_$host"
+        [ "$VERBOSE" = no ] || say "$host: rank, ms to its socket, guest.hello, view: $OUTPUT"
+    done
     row "plain_$HOSTS" "$1" "$(seconds "$((${EPOCHREALTIME/./} - started))")" s
     for host in $(lab_hosts "$LAB_N"); do plain_destroy "$host"; done
 }

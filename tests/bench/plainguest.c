@@ -42,10 +42,12 @@ struct guest {
 	struct vc_mux_session *rpc;
 	uint64_t asked;		   // id of the request under way: 1 configure, 2 view; 0: waits for guest.hello
 	bool done;
+	uint64_t connected_ms, hello_ms, view_ms; // since the start, for whoever wonders where the time goes
 };
 
 struct driver {
 	struct json_object *plan, *view;
+	uint64_t started_ms;
 	struct guest guests[GUESTS_MAX];
 	size_t n;
 	struct vc_error err; // the first failure; code 0: none
@@ -104,8 +106,10 @@ static void on_answer(struct guest *g, uint64_t id, struct json_object *msg)
 		fail(g, id == 1 ? "guest.configure" : "guest.view", json_object_to_json_string(error));
 	else if (id == 1 && g->asked == 1)
 		ask(g, 2);
-	else if (id == 2 && g->asked == 2)
+	else if (id == 2 && g->asked == 2) {
 		g->done = true;
+		g->view_ms = now_ms() - g->driver->started_ms;
+	}
 }
 
 static void on_message(void *ctx, struct vc_mux_session *s, const char *text, size_t len)
@@ -119,9 +123,10 @@ static void on_message(void *ctx, struct vc_mux_session *s, const char *text, si
 	if (!msg)
 		return fail(g, "message", err.text);
 	(void)vc_json_str_opt(msg, "method", 64, &method, NULL); // an answer has none
-	if (method && strcmp(method, "guest.hello") == 0 && g->asked == 0)
+	if (method && strcmp(method, "guest.hello") == 0 && g->asked == 0) {
+		g->hello_ms = now_ms() - g->driver->started_ms;
 		ask(g, 1);
-	else if (!method && vc_json_u64(msg, "id", UINT32_MAX, &id, NULL) == 0)
+	} else if (!method && vc_json_u64(msg, "id", UINT32_MAX, &id, NULL) == 0)
 		on_answer(g, id, msg);
 }
 
@@ -216,6 +221,7 @@ static void try_connect(struct guest *g)
 	g->io = vc_linkio_create(vc_steal_fd(&fd), boot_id, &link_ops, g, now_ms(), &err);
 	if (!g->io)
 		fail(g, "link", err.text);
+	g->connected_ms = now_ms() - g->driver->started_ms;
 }
 
 // ---- the loop ----
@@ -265,7 +271,7 @@ static bool all_done(const struct driver *d)
 
 static int run(struct driver *d)
 {
-	uint64_t limit = now_ms() + LIMIT_MS;
+	uint64_t limit = (d->started_ms = now_ms()) + LIMIT_MS;
 	while (!all_done(d) && !d->err.code) {
 		if (now_ms() >= limit)
 			return vc_error_set(&d->err, VC_ETIMEDOUT, "not every guest had its view within %u s", LIMIT_MS / 1000);
@@ -326,6 +332,16 @@ static int setup(struct driver *d, int argc, char **argv)
 	return 0;
 }
 
+// One line per guest: rank, ms from the start to its socket, its guest.hello, its view.
+static void print_times(const struct driver *d)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		const struct guest *g = &d->guests[i];
+		printf("%u %llu %llu %llu\n", g->rank, (unsigned long long)g->connected_ms, (unsigned long long)g->hello_ms,
+		       (unsigned long long)g->view_ms);
+	}
+}
+
 static void clear(struct driver *d)
 {
 	for (size_t i = 0; i < d->n; i++) {
@@ -344,6 +360,8 @@ int main(int argc, char **argv)
 		rc = run(&d);
 	if (rc < 0)
 		fprintf(stderr, "plainguest: %s\n", d.err.text);
+	else
+		print_times(&d);
 	clear(&d);
 	return rc < 0;
 }
