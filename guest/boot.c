@@ -96,6 +96,9 @@ static int mount_all(const struct mount_entry *m, size_t n, struct vc_error *err
 			return vc_error_errno(err, "%s", m[i].target);
 		if (mount(m[i].source, m[i].target, m[i].type, m[i].flags, m[i].data) == 0 || errno == EBUSY)
 			continue;
+		// an option that this kernel does not know
+		if (m[i].optional && m[i].data && mount(m[i].source, m[i].target, m[i].type, m[i].flags, NULL) == 0)
+			continue;
 		if (!m[i].optional)
 			return vc_error_errno(err, "mount of %s on %s", m[i].type, m[i].target);
 	}
@@ -271,7 +274,8 @@ static int mount_late(struct boot *b, struct vc_error *err)
 		{"devpts", "/dev/pts", "devpts", "gid=5,mode=620,ptmxmode=666", MS_NOSUID | MS_NOEXEC, 0755, false},
 		{"shm", "/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV, 01777, false},
 		{"run", "/run", "tmpfs", "mode=755,size=25%", MS_NOSUID | MS_NODEV, 0755, false},
-		{"cgroup2", "/sys/fs/cgroup", "cgroup2", NULL, MS_NOSUID | MS_NOEXEC | MS_NODEV, 0755, true},
+		// each task enters a cgroup of its own: by default that waits for a grace period of RCU, tens of milliseconds
+		{"cgroup2", "/sys/fs/cgroup", "cgroup2", "favordynmods", MS_NOSUID | MS_NOEXEC | MS_NODEV, 0755, true},
 	};
 	(void)b;
 	return mount_all(late, VC_ARRAY_LEN(late), err);
