@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "libvc/cleanup.h"
@@ -20,6 +21,7 @@
 #include "vcd/work.h"
 
 #define HOST_CHECK_MS (CHECK_TIMEOUT_MS + 10000) // for a whole host, as seen from the site
+#define SKEW_MAX_MS 5000 // of a clock; credentials of munge live for minutes
 #define DISK_FREE_PERCENT 5		 // below it overlays of a running cluster are at risk
 
 struct entry {
@@ -33,16 +35,17 @@ struct check {
 	struct vcd *vcd;
 	struct entry *entries;
 	size_t n;
-	char **(*hosts)(void *ctx);
+	int (*hosts)(void *ctx, char ***ret, struct vc_error *err);
 	void *hosts_ctx;
 };
 
 struct check_report {
 	struct json_object *findings;
 	const char *host, *name;
+	bool compute;
 };
 
-static const char *const level_names[] = {[CHECK_NOTE] = "note", [CHECK_WARNING] = "warning", [CHECK_ERROR] = "error"};
+static const char *const level_names[] = {[CHECK_INFO] = "info", [CHECK_WARNING] = "warning", [CHECK_ERROR] = "error"};
 
 static void add_finding(struct json_object *list, const char *host, const char *name, enum check_level level,
 			const char *what, const char *do_)
@@ -64,12 +67,18 @@ void check_finding(struct check_report *report, enum check_level level, const ch
 	add_finding(report->findings, report->host, report->name, level, what, do_);
 }
 
+bool check_is_compute(const struct check_report *report)
+{
+	return report->compute;
+}
+
 // --- one host ---
 
 struct host_run {
 	struct rpc_request *req;
 	struct json_object *findings;
 	char host[VC_HOSTNAME_MAX + 1];
+	bool compute;
 	unsigned left;
 };
 
@@ -77,6 +86,7 @@ struct worker_check {
 	struct host_run *run;
 	struct entry entry;
 	char host[VC_HOSTNAME_MAX + 1];
+	bool compute;
 	struct json_object *findings; // run() writes it; done() reads it only after success
 };
 
@@ -94,7 +104,8 @@ static void host_run_step(struct host_run *run)
 static int worker_run(void *ctx, struct vc_error *err)
 {
 	struct worker_check *w = ctx;
-	struct check_report report = {.findings = w->findings, .host = w->host, .name = w->entry.name};
+	struct check_report report = {.findings = w->findings, .host = w->host, .name = w->entry.name,
+				     .compute = w->compute};
 	(void)err;
 	w->entry.fn(&report, w->entry.ctx);
 	return 0;
@@ -125,7 +136,8 @@ static void start_worker(struct check *check, struct host_run *run, const struct
 	struct worker_check *w = calloc(1, sizeof(*w));
 	if (!w)
 		return;
-	*w = (struct worker_check){.run = run, .entry = *entry, .findings = json_object_new_array()};
+	*w = (struct worker_check){.run = run, .entry = *entry, .compute = run->compute,
+				   .findings = json_object_new_array()};
 	snprintf(w->host, sizeof(w->host), "%s", run->host);
 	snprintf(what, sizeof(what), "check %s", entry->name);
 	struct work_args args = {.pool = WORK_GENERAL, .what = what, .deadline_ms = CHECK_TIMEOUT_MS, .run = worker_run,
@@ -142,6 +154,9 @@ static void start_worker(struct check *check, struct host_run *run, const struct
 static int host_check(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct check *check = ctx;
+	bool compute = !check->vcd->controller; // until we are told
+	if (vc_json_bool_opt(rpc_params(req), "compute", &compute, err) < 0)
+		return -1;
 	struct host_run *run = calloc(1, sizeof(*run));
 	struct json_object *findings = json_object_new_array();
 	if (!run || !findings) {
@@ -149,11 +164,12 @@ static int host_check(struct rpc_request *req, void *ctx, struct vc_error *err)
 		free(run);
 		return vc_error_set(err, ENOMEM, "host.check: out of memory");
 	}
-	*run = (struct host_run){.req = req, .findings = findings, .left = 1};
+	*run = (struct host_run){.req = req, .findings = findings, .compute = compute, .left = 1};
 	snprintf(run->host, sizeof(run->host), "%s", check->vcd->conf->host_name);
 	for (size_t i = 0; i < check->n; i++) {
 		struct entry *e = &check->entries[i];
-		struct check_report report = {.findings = findings, .host = run->host, .name = e->name};
+		struct check_report report = {.findings = findings, .host = run->host, .name = e->name,
+					      .compute = compute};
 		if (e->thread == CHECK_ON_LOOP)
 			e->fn(&report, e->ctx);
 		else
@@ -166,15 +182,25 @@ static int host_check(struct rpc_request *req, void *ctx, struct vc_error *err)
 // --- the site ---
 
 struct site_run {
+	struct check *check;
 	struct rpc_request *req;
 	struct json_object *findings, *hosts;
+	char **nodes; // Slurm's; NULL: not known
 	unsigned left;
 };
 
 struct site_host {
 	struct site_run *run;
+	int64_t asked_ms; // wall clock
 	char host[VC_HOSTNAME_MAX + 1];
 };
+
+static int64_t wall_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
 
 static void site_run_step(struct site_run *run)
 {
@@ -184,7 +210,32 @@ static void site_run_step(struct site_run *run)
 	if (vc_json_add(result, "findings", vc_steal(&run->findings)) < 0 || vc_json_add(result, "hosts", vc_steal(&run->hosts)) < 0)
 		vc_log_err("site.check: out of memory");
 	rpc_reply(run->req, result);
+	vc_strv_free(run->nodes);
 	free(run);
+}
+
+int64_t check_skew_ms(int64_t asked_ms, int64_t host_ms, int64_t answered_ms)
+{
+	if (host_ms < asked_ms)
+		return host_ms - asked_ms;
+	return host_ms > answered_ms ? host_ms - answered_ms : 0; // in between nothing can be said
+}
+
+static void host_asked(void *ctx, struct json_object *result, const struct vc_error *err)
+{
+	struct site_host *h = ctx;
+	struct vc_error bad = VC_ERROR_INIT;
+	uint64_t host_ms = 0;
+	int64_t skew = 0;
+	// a host that does not answer is told by its host.check
+	if (!err && vc_json_u64(result, "time_ms", INT64_MAX, &host_ms, &bad) == 0)
+		skew = check_skew_ms(h->asked_ms, (int64_t)host_ms, wall_ms());
+	if (skew > SKEW_MAX_MS || skew < -SKEW_MAX_MS)
+		add_finding(h->run->findings, h->host, "clock", CHECK_WARNING,
+			    skew > 0 ? "its clock is ahead of the controller's by more than 5 s" : "its clock is behind the controller's by more than 5 s",
+			    "synchronise the clocks (NTP): munge refuses credentials of another time");
+	site_run_step(h->run);
+	free(h);
 }
 
 static void site_host_done(void *ctx, struct json_object *result, const struct vc_error *err)
@@ -196,29 +247,10 @@ static void site_host_done(void *ctx, struct json_object *result, const struct v
 		err = &bad;
 	if (err)
 		add_finding(h->run->findings, h->host, "vcd", CHECK_ERROR, err->text,
-			    "start vcd on that host, or take the host out of vcd.conf");
+			    "start vcd on that host; see that its munge key and clock are the site's");
 	for (size_t i = 0; list && i < json_object_array_length(list); i++)
 		json_object_array_add(h->run->findings, json_object_get(json_object_array_get_idx(list, i)));
 	site_run_step(h->run);
-	free(h);
-}
-
-static void ask_host(struct check *check, struct site_run *run, const char *host)
-{
-	struct vc_error err = VC_ERROR_INIT;
-	struct site_host *h = calloc(1, sizeof(*h));
-	if (!h)
-		return;
-	h->run = run;
-	snprintf(h->host, sizeof(h->host), "%s", host);
-	struct peer_args args = {.host = host, .method = "host.check", .timeout_ms = HOST_CHECK_MS,
-				 .trace = rpc_trace(run->req), .done = site_host_done, .ctx = h};
-	if (peer_call(check->vcd->peers, &args, &err)) {
-		json_object_array_add(run->hosts, json_object_new_string(host));
-		run->left++;
-		return;
-	}
-	add_finding(run->findings, host, "vcd", CHECK_ERROR, err.text, "look into the log of vcd on the controller");
 	free(h);
 }
 
@@ -231,35 +263,119 @@ static bool has_name(char **names, const char *name)
 	return false;
 }
 
-static void ask_configured(struct check *check, struct site_run *run, char **asked)
+static int call_host(struct site_run *run, const char *host, const char *method, struct json_object *params, peer_done_fn done,
+		     struct vc_error *err)
 {
-	const struct conf *conf = check->vcd->conf;
-	if (!has_name(asked, conf->host_name))
-		ask_host(check, run, conf->host_name);
-	for (size_t i = 0; i < conf->n_hosts; i++) {
-		if (strcmp(conf->hosts[i].name, conf->host_name) != 0 && !has_name(asked, conf->hosts[i].name))
-			ask_host(check, run, conf->hosts[i].name);
+	struct site_host *h = calloc(1, sizeof(*h));
+	if (!h)
+		return vc_error_errno(err, "site.check");
+	h->run = run;
+	h->asked_ms = wall_ms();
+	snprintf(h->host, sizeof(h->host), "%s", host);
+	struct peer_args args = {.host = host, .method = method, .params = params, .timeout_ms = HOST_CHECK_MS,
+				 .trace = rpc_trace(run->req), .done = done, .ctx = h};
+	if (peer_call(run->check->vcd->peers, &args, err)) {
+		run->left++;
+		return 0;
 	}
+	free(h);
+	return -1;
+}
+
+static void ask_host(struct site_run *run, const char *host)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	const char *own = run->check->vcd->conf->host_name;
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_json_add_bool(params, "compute", run->nodes ? has_name(run->nodes, host) : strcmp(host, own) != 0);
+	if (call_host(run, host, "vcd.ping", NULL, host_asked, &err) < 0 ||
+	    call_host(run, host, "host.check", params, site_host_done, &err) < 0)
+		add_finding(run->findings, host, "vcd", CHECK_ERROR, err.text, "look into the log of vcd on the controller");
+	else
+		json_object_array_add(run->hosts, json_object_new_string(host));
+}
+
+static void ask_hosts(struct site_run *run)
+{
+	const struct conf *conf = run->check->vcd->conf;
+	for (char **h = run->nodes; h && *h; h++)
+		ask_host(run, *h);
+	if (!has_name(run->nodes, conf->host_name))
+		ask_host(run, conf->host_name);
+	for (size_t i = 0; i < conf->n_hosts; i++) {
+		if (strcmp(conf->hosts[i].name, conf->host_name) != 0 && !has_name(run->nodes, conf->hosts[i].name))
+			ask_host(run, conf->hosts[i].name);
+	}
+}
+
+struct node_list {
+	struct site_run *run;
+	int (*hosts)(void *ctx, char ***ret, struct vc_error *err);
+	void *ctx;
+	char **names;
+};
+
+static int node_list_run(void *ctx, struct vc_error *err)
+{
+	struct node_list *list = ctx;
+	return list->hosts(list->ctx, &list->names, err);
+}
+
+static void node_list_done(void *ctx, const struct vc_error *err)
+{
+	struct node_list *list = ctx;
+	struct site_run *run = list->run;
+	if (err)
+		add_finding(run->findings, run->check->vcd->conf->host_name, "nodes", CHECK_ERROR, err->text,
+			    "start slurmctld; only the hosts of vcd.conf were asked");
+	else
+		run->nodes = vc_steal(&list->names);
+	ask_hosts(run);
+	site_run_step(run);
+}
+
+static void node_list_release(void *ctx)
+{
+	struct node_list *list = ctx;
+	vc_strv_free(list->names);
+	free(list);
+}
+
+// False: nobody can be asked, or not now.
+static bool list_nodes(struct site_run *run)
+{
+	struct check *check = run->check;
+	struct vc_error err = VC_ERROR_INIT;
+	struct node_list *list = check->hosts ? calloc(1, sizeof(*list)) : NULL;
+	if (!list)
+		return false;
+	*list = (struct node_list){.run = run, .hosts = check->hosts, .ctx = check->hosts_ctx};
+	struct work_args args = {.pool = WORK_GENERAL, .what = "list of Slurm's nodes", .deadline_ms = CHECK_TIMEOUT_MS,
+				 .run = node_list_run, .done = node_list_done, .release = node_list_release, .ctx = list};
+	if (work_submit(check->vcd->work, &args, NULL, &err) == 0)
+		return true;
+	add_finding(run->findings, check->vcd->conf->host_name, "nodes", CHECK_ERROR, err.text,
+		    "look into the log of vcd on the controller");
+	node_list_release(list);
+	return false;
 }
 
 static int site_check(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
-	struct check *check = ctx;
 	struct site_run *run = calloc(1, sizeof(*run));
 	if (!run)
 		return vc_error_errno(err, "site.check");
-	*run = (struct site_run){.req = req, .findings = json_object_new_array(), .hosts = json_object_new_array(), .left = 1};
+	*run = (struct site_run){.check = ctx, .req = req, .findings = json_object_new_array(), .hosts = json_object_new_array(), .left = 1};
 	if (!run->findings || !run->hosts) {
 		json_object_put(run->findings);
 		json_object_put(run->hosts);
 		free(run);
 		return vc_error_set(err, ENOMEM, "site.check: out of memory");
 	}
-	vc_autostrv char **hosts = check->hosts ? check->hosts(check->hosts_ctx) : NULL;
-	for (char **h = hosts; h && *h; h++)
-		ask_host(check, run, *h);
-	ask_configured(check, run, hosts);
-	site_run_step(run);
+	if (!list_nodes(run)) {
+		ask_hosts(run);
+		site_run_step(run);
+	}
 	return 0;
 }
 
@@ -360,7 +476,7 @@ void check_destroy(struct check *check)
 	free(check);
 }
 
-void check_set_hosts(struct check *check, char **(*hosts)(void *ctx), void *ctx)
+void check_set_hosts(struct check *check, int (*hosts)(void *ctx, char ***ret, struct vc_error *err), void *ctx)
 {
 	check->hosts = hosts;
 	check->hosts_ctx = ctx;

@@ -6,6 +6,7 @@
 
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
+#include "vcd/check.h"
 #include "vcd/cluster_int.h"
 #include "vcd/conf.h"
 #include "vcd/slurmctl.h"
@@ -407,6 +408,31 @@ static int take_back(struct clusters *cs, struct vc_error *err)
 	return 0;
 }
 
+// --- check ---------------------------------------------------------------------------------------------------------
+
+struct row_check {
+	struct clusters *cs;
+	struct check_report *report;
+};
+
+static int check_row(const struct state_cluster *row, void *ctx)
+{
+	struct row_check *c = ctx;
+	if (!find_id(c->cs, row->id))
+		check_finding(c->report, CHECK_WARNING, "restart vcd on the controller: it releases clusters whose job is over",
+			      "database row of cluster %s (job %u, %s) belongs to no cluster", row->id, row->job, row->phase);
+	return 0;
+}
+
+static void check_rows(struct check_report *report, void *ctx)
+{
+	struct clusters *cs = ctx;
+	struct vc_error err = VC_ERROR_INIT;
+	struct row_check c = {cs, report};
+	if (cs->vcd->controller && state_cluster_list(cs->vcd->state, true, 0, check_row, &c, &err) < 0)
+		check_finding(report, CHECK_ERROR, "see state-dir of vcd.conf and its disk", "%s", err.text);
+}
+
 static void closed_timer(uv_handle_t *handle)
 {
 	free(handle);
@@ -431,7 +457,8 @@ struct clusters *clusters_create(struct vcd *vcd, struct vc_error *err)
 		return NULL;
 	}
 	cs->vcd = vcd;
-	if (rpc_register(vcd->rpc, methods, VC_ARRAY_LEN(methods), cs, err) < 0)
+	if (rpc_register(vcd->rpc, methods, VC_ARRAY_LEN(methods), cs, err) < 0 ||
+	    check_register(vcd->check, "clusters", CHECK_ON_LOOP, check_rows, cs, err) < 0)
 		goto fail;
 	if (!vcd->controller)
 		return cs; // other hosts forward these methods

@@ -2,10 +2,15 @@
 // The host role: see host.h.
 #include "vcd/host.h"
 
+#include <errno.h>
+#include <grp.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "libvc/cleanup.h"
@@ -17,6 +22,8 @@
 #include "vcd/hv.h"
 #include "vcd/image/initramfs.h"
 #include "vcd/image/kernel.h"
+#include "vcd/image/store.h"
+#include "vcd/images.h"
 #include "vcd/leftover.h"
 #include "vcd/net.h"
 #include "vcd/peer.h"
@@ -527,7 +534,8 @@ static void check_leftovers(struct check_report *report, void *ctx)
 	struct leftover_args args = {h->hv, h->roster, h->run_dir, h->state_dir, false};
 	if (leftover_scan(&args, &items, &err) < 0) {
 		// a controller need not run guests
-		check_finding(report, h->controller ? CHECK_NOTE : CHECK_ERROR, "see that libvirtd runs and that libvirt-uri in vcd.conf is right", "%s", err.text);
+		check_finding(report, check_is_compute(report) ? CHECK_ERROR : CHECK_INFO,
+			      "see that libvirtd runs and that libvirt-uri in vcd.conf is right", "%s", err.text);
 		return;
 	}
 	for (size_t i = 0; items[i]; i++)
@@ -538,12 +546,116 @@ static void check_leftovers(struct check_report *report, void *ctx)
 static void check_machine(struct check_report *report, void *ctx)
 {
 	struct host *h = ctx;
+	if (!check_is_compute(report))
+		return;
 	if (h->machine_known && h->machine.type == DOMXML_TCG)
-		check_finding(report, CHECK_NOTE, "see that the host's firmware has virtualisation enabled and /dev/kvm works",
+		check_finding(report, CHECK_INFO, "see that the host's firmware has virtualisation enabled and /dev/kvm works",
 			      "guests are emulated (TCG): KVM does not boot a kernel here");
+	else if (h->machine_known && h->machine.type == DOMXML_KVM)
+		check_finding(report, CHECK_INFO, "", "guests run with KVM");
+	else if (!h->machine_known && !h->finding)
+		check_finding(report, CHECK_ERROR, "look into the log of vcd on this host", "guests cannot be started on this host");
 	if (!hv_can_cap_memory())
-		check_finding(report, CHECK_NOTE, "give this host a memory cgroup controller, and vcd CAP_SYS_RESOURCE",
+		check_finding(report, CHECK_INFO, "give this host a memory cgroup controller, and vcd CAP_SYS_RESOURCE",
 			      "the memory of guests' hypervisor processes is not capped");
+}
+
+static void check_files(struct check_report *report, void *ctx)
+{
+	const struct host *h = ctx;
+	const struct conf *conf = h->vcd->conf;
+	struct kernel k = {0};
+	struct vc_error err = VC_ERROR_INIT;
+	if (!check_is_compute(report))
+		return;
+	if (kernel_find("", conf->kernel[0] ? conf->kernel : NULL, &k, &err) < 0)
+		check_finding(report, CHECK_ERROR, "install linux-image-cloud-amd64, or set kernel in vcd.conf", "%s", err.text);
+	kernel_clear(&k);
+	if (access(conf->guestd, R_OK) < 0)
+		check_finding(report, CHECK_ERROR, "install vcguestd there, or set guestd in vcd.conf", "%s: %s", conf->guestd,
+			      strerror(errno));
+	if (h->initrd && access(h->initrd, R_OK) < 0)
+		check_finding(report, CHECK_ERROR, "restart vcd on this host: it makes the initramfs again", "%s: %s", h->initrd,
+			      strerror(errno));
+}
+
+// Whether QEMU's user gets at /dev/kvm: libvirt otherwise falls back or fails with a message that names neither.
+static void check_kvm_group(struct check_report *report, void *ctx)
+{
+	const struct host *h = ctx;
+	const char *user = h->vcd->conf->qemu_user;
+	struct stat st;
+	gid_t groups[256];
+	int n = VC_ARRAY_LEN(groups);
+	if (!check_is_compute(report) || h->vcd->conf->hypervisor == CONF_HV_TCG || stat("/dev/kvm", &st) < 0)
+		return;
+	const struct passwd *pw = *user ? getpwnam(user) : NULL;
+	if (*user && !pw)
+		check_finding(report, CHECK_ERROR, "install libvirt, or set qemu-user in vcd.conf", "qemu-user %s is no user of this host", user);
+	if (!pw || pw->pw_uid == 0 || st.st_uid == pw->pw_uid || (st.st_mode & 0006) == 0006 ||
+	    getgrouplist(user, pw->pw_gid, groups, &n) < 0)
+		return;
+	for (int i = 0; i < n; i++) {
+		if (groups[i] == st.st_gid && (st.st_mode & 0060) == 0060)
+			return;
+	}
+	check_finding(report, CHECK_WARNING, "put that user into the device's group and restart libvirtd",
+		      "/dev/kvm belongs to group %u, in which qemu-user %s is not: guests are emulated, and each start is slow",
+		      st.st_gid, user);
+}
+
+struct row_check {
+	struct host *host;
+	struct check_report *report;
+};
+
+static int check_row(const struct state_share *row, void *ctx)
+{
+	struct row_check *c = ctx;
+	if (!host_find_cluster(c->host, row->cluster))
+		check_finding(c->report, CHECK_WARNING, "restart vcd on this host: it takes the row back, or removes it",
+			      "database row of cluster %s (job %" PRIu32 ") belongs to no cluster", row->cluster, row->job);
+	return 0;
+}
+
+static void check_pin(const char *digest, const char *cluster, void *ctx)
+{
+	struct row_check *c = ctx;
+	// of clusters here; the controller's transfers pin under names of their own
+	if (strlen(cluster) == PLAN_ID_LEN && !host_find_cluster(c->host, cluster))
+		check_finding(c->report, CHECK_WARNING, "restart vcd on this host: pins live in its memory",
+			      "image %.12s is pinned by cluster %s, which is not here", digest, cluster);
+}
+
+static void check_records(struct check_report *report, void *ctx)
+{
+	struct host *h = ctx;
+	struct vc_error err = VC_ERROR_INIT;
+	struct row_check c = {h, report};
+	if (!h->ready)
+		return; // libvirt is away: nothing is taken back yet
+	if (state_share_list(h->vcd->state, check_row, &c, &err) < 0)
+		check_finding(report, CHECK_ERROR, "see state-dir of vcd.conf and its disk", "%s", err.text);
+	if (h->vcd->images)
+		store_each_pin(images_store(h->vcd->images), check_pin, &c);
+}
+
+static int register_checks(struct host *h, struct vc_error *err)
+{
+	static const struct {
+		const char *name;
+		enum check_thread thread;
+		check_fn fn;
+	} checks[] = {
+		{"leftovers", CHECK_IN_WORKER, check_leftovers}, {"hypervisor", CHECK_ON_LOOP, check_machine},
+		{"files", CHECK_ON_LOOP, check_files},		 {"kvm", CHECK_ON_LOOP, check_kvm_group},
+		{"records", CHECK_ON_LOOP, check_records},
+	};
+	for (size_t i = 0; i < VC_ARRAY_LEN(checks); i++) {
+		if (check_register(h->vcd->check, checks[i].name, checks[i].thread, checks[i].fn, h, err) < 0)
+			return -1;
+	}
+	return 0;
 }
 
 // --- life -----------------------------------------------------------------------------------------------------
@@ -570,14 +682,11 @@ static int fill(struct host *h, struct vc_error *err)
 		return vc_error_errno(err, "sysinfo");
 	h->mem_mib = (uint64_t)info.totalram * info.mem_unit >> 20;
 	h->roster = roster_create();
-	h->controller = vcd->controller;
 	h->run_dir = strdup(vcd->conf->run_dir);
 	h->state_dir = strdup(vcd->conf->state_dir);
 	if (!h->roster || !h->run_dir || !h->state_dir)
 		return vc_error_errno(err, "host");
-	if (host_methods_register(h, err) < 0 ||
-	    check_register(vcd->check, "leftovers", CHECK_IN_WORKER, check_leftovers, h, err) < 0 ||
-	    check_register(vcd->check, "hypervisor", CHECK_ON_LOOP, check_machine, h, err) < 0)
+	if (host_methods_register(h, err) < 0 || register_checks(h, err) < 0)
 		return -1;
 	h->tasks = tasks_create(vcd, h, err);
 	if (!h->tasks)

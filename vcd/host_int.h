@@ -49,7 +49,6 @@ struct host {
 	struct taken *taken;
 	struct roster *roster;
 	char *run_dir, *state_dir; // for checks in workers
-	bool controller;	   // likewise
 	uint64_t mem_mib;	   // of this host
 
 	bool finding, machine_known;

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -143,6 +144,24 @@ static bool is_short_id(const char *name)
 	return strspn(name, "0123456789abcdef") == NET_SHORT_LEN && !name[NET_SHORT_LEN];
 }
 
+// What lies in a directory of a cluster that is not here: sockets of guests, overlays. Only named: it goes with the directory.
+static void scan_inside(struct scan *s, const char *path)
+{
+	DIR *dir = s->args->remove ? NULL : opendir(path);
+	for (struct dirent *e; dir && (e = readdir(dir));) {
+		struct stat st;
+		vc_autofree char *item = NULL;
+		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || asprintf(&item, "%s/%s", path, e->d_name) < 0)
+			continue;
+		if (S_ISSOCK(st.st_mode))
+			found(s, "socket", item, 0, NULL);
+		else if (S_ISREG(st.st_mode) && fnmatch("*.qcow2", e->d_name, 0) == 0)
+			found(s, "overlay", item, 0, NULL);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 static int scan_dirs(struct scan *s, const char *base, const char *sub, struct vc_error *err)
 {
 	vc_autofree char *path = NULL;
@@ -156,9 +175,34 @@ static int scan_dirs(struct scan *s, const char *base, const char *sub, struct v
 		vc_autofree char *item = NULL;
 		if (!is_short_id(e->d_name) || belongs(s, e->d_name) || asprintf(&item, "%s/%s", path, e->d_name) < 0)
 			continue;
+		scan_inside(s, item);
 		found(s, "directory", item, s->args->remove ? sharework_remove_dir(item, &why) : 0, &why);
 	}
 	closedir(dir);
+	return 0;
+}
+
+// Mounts below the directories of clusters that are not here; removing a directory unmounts them.
+static int scan_mounts(struct scan *s, struct vc_error *err)
+{
+	vc_autofree char *base = NULL, *line = NULL;
+	size_t size = 0;
+	if (asprintf(&base, "%s/guests/", s->args->run_dir) < 0)
+		return vc_error_set(err, ENOMEM, "mounts: out of memory");
+	FILE *file = fopen("/proc/self/mountinfo", "re");
+	if (!file)
+		return vc_error_errno(err, "/proc/self/mountinfo");
+	while (getline(&line, &size, file) >= 0) {
+		char *rest = NULL, *at = strtok_r(line, " ", &rest), id[NET_SHORT_LEN + 1];
+		for (int i = 0; at && i < 4; i++) // the fifth field is the mount point
+			at = strtok_r(NULL, " ", &rest);
+		if (!at || strncmp(at, base, strlen(base)) != 0)
+			continue;
+		snprintf(id, sizeof(id), "%s", at + strlen(base));
+		if (is_short_id(id) && !belongs(s, id))
+			found(s, "mount", at, 0, NULL);
+	}
+	fclose(file);
 	return 0;
 }
 
@@ -182,7 +226,7 @@ static int scan_markers(struct scan *s, struct vc_error *err)
 	for (struct dirent *e; (e = readdir(dir));) {
 		struct vc_error why = VC_ERROR_INIT;
 		char id[NET_SHORT_LEN + 1];
-		if (e->d_name[0] == '.' || read_marker(dirfd(dir), e->d_name, id) < 0 || belongs(s, id))
+		if (e->d_name[0] == '.' || (read_marker(dirfd(dir), e->d_name, id) == 0 && belongs(s, id)))
 			continue;
 		int rc = s->args->remove && unlinkat(dirfd(dir), e->d_name, 0) < 0 ? vc_error_errno(&why, "unlink") : 0;
 		found(s, "job marker", e->d_name, rc, &why);
@@ -217,7 +261,8 @@ int leftover_scan(const struct leftover_args *args, char ***ret, struct vc_error
 		return vc_error_set(err, ENOMEM, "search for leftovers");
 	}
 	bool fake = hv_is_fake(args->hv);
-	int rc = scan_domains(&s, err) < 0 || (!fake && scan_links(&s, err) < 0) || scan_dirs(&s, args->run_dir, "guests", err) < 0 ||
+	int rc = scan_domains(&s, err) < 0 || (!fake && scan_links(&s, err) < 0) || (!args->remove && scan_mounts(&s, err) < 0) ||
+				 scan_dirs(&s, args->run_dir, "guests", err) < 0 ||
 				 scan_dirs(&s, args->state_dir, "overlays", err) < 0 || scan_markers(&s, err) < 0
 			 ? -1
 			 : 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What lies on this host without belonging to a cluster: domains, network links, directories, job markers.
+// What lies on this host without belonging to a cluster: domains, network links, directories with their sockets,
+// overlays and mounts, job markers.
 //
 // The roster says which clusters are here; it is the one thing that loop and workers share, under a lock.
 #ifndef VCD_LEFTOVER_H

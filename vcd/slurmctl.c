@@ -310,3 +310,83 @@ int slurmctl_owner(uid_t uid, gid_t gid, struct plan_owner *ret, struct vc_error
 		return vc_error_errno(err, "user %u", uid);
 	return owner_groups(ret, buf, err);
 }
+
+// --- for vcctl check ---
+
+static int fill_nodes(const node_info_msg_t *nodes, char **names, struct vc_error *err)
+{
+	size_t n = 0;
+	for (uint32_t i = 0; i < nodes->record_count; i++) {
+		if (nodes->node_array[i].name && !(names[n++] = strdup(nodes->node_array[i].name)))
+			return vc_error_errno(err, "Slurm's nodes");
+	}
+	return 0;
+}
+
+int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err)
+{
+	node_info_msg_t *nodes = NULL;
+	vc_autostrv char **names = NULL;
+	int rc = -1;
+	pthread_mutex_lock(&ctl->lock);
+	if (slurm_load_node(0, &nodes, SHOW_ALL) != SLURM_SUCCESS)
+		vc_error_set(err, VC_EHOST, "slurmctld does not tell its nodes: %s", slurm_strerror(slurm_get_errno()));
+	else if (!(names = calloc(nodes->record_count + 1, sizeof(*names))))
+		vc_error_errno(err, "Slurm's nodes");
+	else
+		rc = fill_nodes(nodes, names, err);
+	if (nodes)
+		slurm_free_node_info_msg(nodes);
+	pthread_mutex_unlock(&ctl->lock);
+	if (rc == 0)
+		*ret = vc_steal(&names);
+	return rc;
+}
+
+void slurmctl_setup_clear(struct slurmctl_setup *setup)
+{
+	free(setup->prolog);
+	free(setup->epilog);
+	free(setup->plugin_dir);
+	free(setup->plugstack);
+	free(setup->job_submit);
+	free(setup->version);
+	*setup = (struct slurmctl_setup){0};
+}
+
+static char *copy_text(const char *text)
+{
+	return strdup(text ? text : "");
+}
+
+static int fill_setup(const slurm_conf_t *conf, struct slurmctl_setup *s, struct vc_error *err)
+{
+	*s = (struct slurmctl_setup){
+		.prolog = copy_text(conf->prolog_slurmctld),
+		.epilog = copy_text(conf->epilog_slurmctld),
+		.plugin_dir = copy_text(conf->plugindir),
+		.plugstack = copy_text(conf->plugstack),
+		.job_submit = copy_text(conf->job_submit_plugins),
+		.version = copy_text(conf->version),
+		.allocation_prolog = conf->prolog_flags & (PROLOG_FLAG_ALLOC | PROLOG_FLAG_CONTAIN),
+	};
+	if (s->prolog && s->epilog && s->plugin_dir && s->plugstack && s->job_submit && s->version)
+		return 0;
+	slurmctl_setup_clear(s);
+	return vc_error_set(err, ENOMEM, "Slurm's configuration: out of memory");
+}
+
+int slurmctl_load_setup(struct slurmctl *ctl, struct slurmctl_setup *ret, struct vc_error *err)
+{
+	slurm_conf_t *conf = NULL;
+	int rc;
+	pthread_mutex_lock(&ctl->lock);
+	if (slurm_load_ctl_conf(0, &conf) != SLURM_SUCCESS)
+		rc = vc_error_set(err, VC_EHOST, "slurmctld does not tell its configuration: %s", slurm_strerror(slurm_get_errno()));
+	else
+		rc = fill_setup(conf, ret, err);
+	if (conf)
+		slurm_free_ctl_conf(conf);
+	pthread_mutex_unlock(&ctl->lock);
+	return rc;
+}

@@ -40,6 +40,20 @@ int slurmctl_load_job(struct slurmctl *ctl, uint32_t job, struct slurmctl_job **
 void slurmctl_job_destroy(struct slurmctl_job *job);
 // The owner's name, home and groups from the system's databases (blocks: may ask LDAP).
 int slurmctl_owner(uid_t uid, gid_t gid, struct plan_owner *ret, struct vc_error *err);
+// The names of all nodes, NULL-terminated (vc_strv_free).
+int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err);
+
+// What of slurm.conf concerns slurm-vcluster, as slurmctld uses it. Strings may be empty, never NULL.
+struct slurmctl_setup {
+	char *prolog, *epilog;	    // PrologSlurmctld, EpilogSlurmctld
+	char *plugin_dir;	    // PluginDir: directories with ':' between
+	char *plugstack;	    // PlugStackConfig
+	char *job_submit;	    // JobSubmitPlugins
+	char *version;		    // slurmctld's, "22.05.8"
+	bool allocation_prolog;	    // PrologFlags has Alloc or Contain
+};
+int slurmctl_load_setup(struct slurmctl *ctl, struct slurmctl_setup *ret, struct vc_error *err);
+void slurmctl_setup_clear(struct slurmctl_setup *setup);
 const char *slurmctl_state_name(enum slurmctl_state state);
 
 #endif

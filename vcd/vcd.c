@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "libvc/cleanup.h"
@@ -27,6 +28,7 @@
 #include "vcd/peer.h"
 #include "vcd/rpc.h"
 #include "vcd/server.h"
+#include "vcd/slurmcheck.h"
 #include "vcd/stage.h"
 #include "vcd/state.h"
 #include "vcd/work.h"
@@ -98,12 +100,19 @@ static struct state *open_state(struct vcd *vcd, struct vc_error *err)
 
 // --- vcd.ping ---
 
+static uint64_t wall_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
 static int ping(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	const struct vcd *vcd = ctx;
 	vc_autojson struct json_object *r = json_object_new_object();
 	if (!r || vc_json_add_str(r, "host", vcd->conf->host_name) < 0 || vc_json_add_str(r, "version", PACKAGE_VERSION) < 0 ||
-	    vc_json_add_bool(r, "controller", vcd->controller) < 0 ||
+	    vc_json_add_bool(r, "controller", vcd->controller) < 0 || vc_json_add_u64(r, "time_ms", wall_ms()) < 0 ||
 	    vc_json_add_str(r, "active_controller", peers_controller(vcd->peers)) < 0)
 		return vc_error_set(err, ENOMEM, "vcd.ping: out of memory");
 	rpc_reply(req, vc_steal(&r));
@@ -151,7 +160,7 @@ static int create_modules(struct vcd *vcd, struct vc_error *err)
 	if (!(vcd->peers = peers_create(vcd, err)))
 		return -1;
 	// modules add their checks
-	if (!(vcd->check = check_create(vcd, err)))
+	if (!(vcd->check = check_create(vcd, err)) || !(vcd->slurmcheck = slurmcheck_create(vcd, err)))
 		return -1;
 	// images before clusters: a cluster that is taken back may need one at once
 	if (!(vcd->images = images_create(vcd, err)))
@@ -329,6 +338,7 @@ void vcd_destroy(struct vcd *vcd)
 	clusters_destroy(vcd->clusters);
 	host_destroy(vcd->host);
 	images_destroy(vcd->images);
+	slurmcheck_destroy(vcd->slurmcheck);
 	check_destroy(vcd->check);
 	peers_destroy(vcd->peers);
 	rpc_destroy(vcd->rpc);

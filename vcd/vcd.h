@@ -20,6 +20,7 @@ struct images;
 struct peers;
 struct rpc;
 struct server;
+struct slurmcheck;
 struct state;
 struct work;
 
@@ -33,6 +34,7 @@ struct vcd {
 	struct rpc *rpc;
 	struct peers *peers;
 	struct check *check;
+	struct slurmcheck *slurmcheck;
 	struct images *images;
 	struct host *host;
 	struct clusters *clusters; // methods everywhere, clusters on the controller

@@ -40,9 +40,11 @@ static pid_t spawn(char *const *argv, int as, int fd)
 	_exit(127);
 }
 
-// The session takes over its process, so that each one has a process of its own.
-static pid_t spawn_session(const struct ctl *ctl, const struct target *target, char *const *argv, int as, int fd)
+// The session takes over its process, so that each one has a process of its own. No program is executed in it: it has
+// to let go of both ends of the pipe itself, or would wait for the end of its own input.
+static pid_t spawn_session(const struct ctl *ctl, const struct target *target, char *const *argv, int as, const int *pipe_fds)
 {
+	int fd = pipe_fds[as == STDIN_FILENO ? 0 : 1];
 	pid_t pid = fork();
 	if (pid != 0)
 		return pid;
@@ -51,7 +53,9 @@ static pid_t spawn_session(const struct ctl *ctl, const struct target *target, c
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0 || dup2(null, as == STDIN_FILENO ? STDOUT_FILENO : STDIN_FILENO) < 0 || dup2(fd, as) < 0)
 		vc_error_errno(&err, "redirecting the copy");
-	else if (session_run(ctl, target, argv, false, &result, &err) == 0)
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	if (!err.code && session_run(ctl, target, argv, false, &result, &err) == 0)
 		_exit(result.signo ? 128 + result.signo : result.status);
 	fprintf(stderr, "vcctl: %s\n", err.text);
 	_exit(result.status ? result.status : CTL_FAILED);
@@ -74,9 +78,7 @@ static int run_pair(const struct ctl *ctl, const struct target *target, char *co
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return vc_error_errno(err, "pipe");
 	pid_t tar = spawn(local, to_guest ? STDOUT_FILENO : STDIN_FILENO, fds[to_guest ? 1 : 0]);
-	pid_t session = tar < 0 ? -1
-				: spawn_session(ctl, target, remote, to_guest ? STDIN_FILENO : STDOUT_FILENO,
-						fds[to_guest ? 0 : 1]);
+	pid_t session = tar < 0 ? -1 : spawn_session(ctl, target, remote, to_guest ? STDIN_FILENO : STDOUT_FILENO, fds);
 	int saved = errno;
 	close(fds[0]);
 	close(fds[1]);

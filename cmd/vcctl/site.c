@@ -11,7 +11,24 @@
 
 static bool is_problem(struct json_object *finding)
 {
-	return strcmp(ctl_str(finding, "level"), "note") != 0;
+	return strcmp(ctl_str(finding, "level"), "info") != 0;
+}
+
+static int severity(struct json_object *finding)
+{
+	static const char *const names[] = {"error", "warning", "info"};
+	size_t i = 0;
+	while (i < VC_ARRAY_LEN(names) && strcmp(ctl_str(finding, "level"), names[i]) != 0)
+		i++;
+	return (int)i;
+}
+
+// The worst first, then host by host.
+static int by_level(const void *a, const void *b)
+{
+	struct json_object *left = *(struct json_object *const *)a, *right = *(struct json_object *const *)b;
+	int diff = severity(left) - severity(right);
+	return diff ? diff : strcmp(ctl_str(left, "where"), ctl_str(right, "where"));
 }
 
 static void print_line(const char *prefix, const char *text)
@@ -56,6 +73,8 @@ int ctl_check(struct ctl *ctl, char **args, int n, struct vc_error *err)
 		result = unreachable(err);
 	struct json_object *findings = ctl_get(result, "findings");
 	size_t problems = 0;
+	if (findings)
+		json_object_array_sort(findings, by_level);
 	for (size_t i = 0; i < ctl_len(findings); i++) {
 		struct json_object *finding = json_object_array_get_idx(findings, i);
 		problems += is_problem(finding);

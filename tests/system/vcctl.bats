@@ -68,7 +68,7 @@ json() { python3 -c 'import json,sys; d=json.load(sys.stdin); print(eval(sys.arg
 @test "vcctl check reports problems with what to do, and by its status" {
     run lab_exec ctl vcctl check --json
     if [ "$status" -eq 0 ]; then
-        assert_equal "$(json '[f for f in d["findings"] if f["level"] != "note"]' <<<"$output")" "[]"
+        assert_equal "$(json '[f for f in d["findings"] if f["level"] != "info"]' <<<"$output")" "[]"
     else
         assert_equal "$status" 1
         assert_equal "$(json 'all(f["what"] and f["where"] and f["do"] for f in d["findings"])' <<<"$output")" True

@@ -471,3 +471,11 @@ void store_unpin(struct store *s, const char *digest, const char *cluster)
 	}
 	pthread_mutex_unlock(&s->lock);
 }
+
+void store_each_pin(struct store *s, void (*fn)(const char *digest, const char *cluster, void *ctx), void *ctx)
+{
+	pthread_mutex_lock(&s->lock);
+	for (size_t i = 0; i < s->n_pins; i++)
+		fn(s->pins[i].digest, s->pins[i].cluster, ctx);
+	pthread_mutex_unlock(&s->lock);
+}

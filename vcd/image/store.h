@@ -78,6 +78,8 @@ int store_collect(struct store *s, unsigned *ret_dropped, struct vc_error *err);
 // Pins count per (digest, cluster): pinning twice is one pin. Unpin of what is not pinned is no error.
 int store_pin(struct store *s, const char *digest, const char *cluster, struct vc_error *err);
 void store_unpin(struct store *s, const char *digest, const char *cluster);
+// fn for each pin, under the store's lock: it must not call the store.
+void store_each_pin(struct store *s, void (*fn)(const char *digest, const char *cluster, void *ctx), void *ctx);
 
 bool store_has(struct store *s, const char *digest);
 // Path of the raw file. Valid as long as the image is pinned.
