@@ -95,6 +95,7 @@ static int start_call(struct vcd *vcd, struct fanout *f, size_t i, struct vc_err
 				 .params = f->args.params,
 				 .timeout_ms = f->args.timeout_ms,
 				 .trace = f->args.trace,
+				 .again = true, // a vcd that is killed and restarted takes its work back and joins the call
 				 .notify = call_notify,
 				 .done = call_done,
 				 .ctx = call};

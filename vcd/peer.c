@@ -25,6 +25,7 @@
 #define SWEEP_MS 100		// how often deadlines and backoffs are looked at
 #define BACKOFF_MIN_MS 100	// a vcd that restarts is back within a second
 #define BACKOFF_MAX_MS 5000	// and a host that boots is noticed soon after
+#define AGAIN_MAX 3		// how often a call is sent again: a vcd that dies of a call must not be asked for ever
 #define UNREACHABLE_MS 15000	// a call fails when its host could not be reached for so long: longer than a restart of vcd
 #define CONNECT_MS 5000		// for TCP's connect; a silent host answers nothing
 #define KEEPALIVE_S 15		// idle seconds before TCP probes: a dead host is noticed within two minutes
@@ -43,6 +44,7 @@ struct peer_call {
 	char trace[VC_TRACE_LEN + 1];
 	bool forward;
 	uid_t as_uid;
+	unsigned again; // how often it may still be sent again
 	peer_notify_fn notify;
 	peer_done_fn done;
 	void *ctx;
@@ -183,6 +185,18 @@ static void set_phase(struct peer *peer, enum peer_phase phase)
 	peer->phase_since = now_of(peer->peers);
 }
 
+// A call that was sent when the session broke: it waits for the next session, or ends.
+static void call_lost(struct peer *peer, struct peer_call *call, const struct vc_error *why)
+{
+	if (!call->again) {
+		call_fail(call, VC_EHOST, "vcd of %s: the session broke during %s: %s", peer->host, call->method, why->text);
+		return;
+	}
+	call->again--;
+	call->since = now_of(peer->peers);
+	call_move(call, &peer->waiting);
+}
+
 // The attempt or the session failed: calls that were sent are lost, the others wait for the next attempt.
 static void peer_failed(struct peer *peer, const struct vc_error *why)
 {
@@ -191,7 +205,7 @@ static void peer_failed(struct peer *peer, const struct vc_error *why)
 	peer->why = *why;
 	peer->conn = NULL;
 	while ((call = TAILQ_FIRST(&peer->sent)))
-		call_fail(call, VC_EHOST, "vcd of %s: the session broke during %s: %s", peer->host, call->method, why->text);
+		call_lost(peer, call, why);
 	if (!peer->failing_since)
 		peer->failing_since = now_of(peer->peers);
 	peer->backoff_ms = was_open || !peer->backoff_ms ? BACKOFF_MIN_MS : peer->backoff_ms * 2;
@@ -656,7 +670,7 @@ struct peer_call *peer_call(struct peers *peers, const struct peer_args *args, s
 	uv_update_time(&peers->vcd->loop);
 	*call = (struct peer_call){.peers = peers, .peer = peer, .params = json_object_get(args->params),
 				   .forward = args->forward, .as_uid = args->as_uid, .notify = args->notify,
-				   .done = args->done, .ctx = args->ctx, .since = now_of(peers)};
+				   .again = args->again ? AGAIN_MAX : 0, .done = args->done, .ctx = args->ctx, .since = now_of(peers)};
 	call->deadline = args->timeout_ms > UINT64_MAX - call->since ? UINT64_MAX : call->since + args->timeout_ms;
 	snprintf(call->method, sizeof(call->method), "%s", args->method);
 	if (args->trace && vc_hex_valid(args->trace, VC_TRACE_LEN))

@@ -3,7 +3,7 @@
 //
 // A call always ends in done(), on the loop thread and never from inside peer_call(): with the result, the error that
 // the other vcd answered, VC_ETIMEDOUT at its deadline, VC_EBUSY when the queue is full, VC_EHOST when the host cannot
-// be reached or the session broke (the call may or may not have run there: methods are idempotent). A call to the own
+// be reached or the session broke (the call may or may not have run there: methods are idempotent, and `again` repeats it). A call to the own
 // host runs through the local table with the same checks. Bulk data does not go this way: a worker uses libvc/client.
 #ifndef VCD_PEER_H
 #define VCD_PEER_H
@@ -31,6 +31,7 @@ struct peer_args {
 	const char *trace;	    // of the request that causes this one (rpc_trace), copied; NULL: a new one
 	bool forward;		    // in the name of as_uid instead of this vcd's own
 	uid_t as_uid;
+	bool again;		    // sent again when the session broke: the other vcd may have been restarted
 	peer_notify_fn notify; // may be NULL
 	peer_done_fn done;
 	void *ctx;

@@ -235,9 +235,9 @@ void server_stop(struct server *s)
 		unlink(s->path);
 	s->local_open = s->tcp_open = false;
 	vc_error_set(&why, VC_ECANCELED, "vcd of %s is stopping", s->vcd->conf->host_name);
-	rpc_cancel_all(s->vcd->rpc); // replies leave before the BYE
-	while (!LIST_EMPTY(&s->clients))
+	while (!LIST_EMPTY(&s->clients)) // the BYE answers what is open: callers that can try again know by it
 		wire_close(LIST_FIRST(&s->clients)->wire, &why);
+	rpc_cancel_all(s->vcd->rpc); // the requests of this vcd itself
 }
 
 void server_destroy(struct server *s)
