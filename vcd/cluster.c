@@ -165,6 +165,7 @@ void cluster_destroy(struct cluster *c)
 	free(c->hosts);
 	plan_destroy(c->plan);
 	json_object_put(c->plan_json);
+	json_object_put(c->usage);
 	view_destroy(c->view);
 	free(c->spec_text);
 	free(c);
@@ -380,11 +381,33 @@ static int enter_loading(struct cluster *c, struct vc_error *err)
 
 // --- steps on the hosts --------------------------------------------------------------------------------------------
 
+// What host.release told; asked twice, a host tells the same again.
+static void add_usage(struct cluster *c, struct json_object *result)
+{
+	struct json_object *list = NULL;
+	if (!json_object_object_get_ex(result, "usage", &list) || !json_object_is_type(list, json_type_array))
+		return;
+	if (!c->usage)
+		c->usage = json_object_new_array();
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *item = json_object_array_get_idx(list, i);
+		uint32_t rank, known;
+		size_t at = 0, n = json_object_array_length(c->usage);
+		if (vc_json_u32(item, "rank", VC_MEMBERS_MAX - 1, &rank, NULL) < 0)
+			continue;
+		while (at < n && vc_json_u32(json_object_array_get_idx(c->usage, at), "rank", UINT32_MAX, &known, NULL) == 0 && known != rank)
+			at++;
+		if (at == n)
+			json_object_array_add(c->usage, json_object_get(item));
+	}
+}
+
 static void step_host_done(void *ctx, size_t i, struct json_object *result, const struct vc_error *err)
 {
 	struct cluster *c = ctx;
-	(void)result;
 	c->hosts[i].done = !err;
+	if (!err)
+		add_usage(c, result);
 	host_phase(c, i, err ? "failed" : "done", err ? err->text : NULL);
 	clusters_notify(c);
 }

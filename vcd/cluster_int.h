@@ -69,6 +69,7 @@ struct cluster {
 	unsigned tries;		   // of the step
 	bool release_wanted;
 	bool checking; // a look at the job's state is under way
+	struct json_object *usage; // of the members, as hosts told at the release; NULL: nothing yet
 	uint64_t ensured_ms, phase_ms; // loop time when the start, the phase began
 	int64_t created_wall_ms;
 	uint64_t stage_ms[CLUSTER_PHASES]; // time spent in each phase
@@ -105,6 +106,7 @@ struct slurmctl_job;
 int clusterplan_make(struct cluster *c, const struct slurmctl_job *job, struct plan_owner *owner, struct vc_error *err);
 // clusterjson.c
 struct json_object *cluster_to_json(const struct cluster *c, bool full);
+struct json_object *cluster_row_to_json(const void *row, bool full); // a struct state_cluster of one that is over
 int cluster_save(struct cluster *c, struct vc_error *err);
 struct cluster *cluster_load(struct clusters *cs, const void *row, struct vc_error *err); // a struct state_cluster
 

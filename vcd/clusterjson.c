@@ -55,10 +55,10 @@ static void stages_from_json(struct cluster *c, struct json_object *extra)
 }
 
 // The plan without the cluster's secret.
-static struct json_object *public_plan(const struct cluster *c)
+static struct json_object *public_plan(struct json_object *whole)
 {
 	struct json_object *plan = json_object_new_object();
-	json_object_object_foreach(c->plan_json, key, value)
+	json_object_object_foreach(whole, key, value)
 	{
 		if (strcmp(key, "secret") != 0)
 			vc_json_add(plan, key, json_object_get(value));
@@ -71,9 +71,11 @@ static void add_details(const struct cluster *c, struct json_object *obj)
 	vc_json_add(obj, "hosts", hosts_to_json(c));
 	vc_json_add(obj, "stages", stages_to_json(c));
 	if (c->plan_json)
-		vc_json_add(obj, "plan", public_plan(c));
+		vc_json_add(obj, "plan", public_plan(c->plan_json));
 	if (c->view)
 		vc_json_add(obj, "view", view_to_json(c->view));
+	if (c->usage)
+		vc_json_add(obj, "usage", json_object_get(c->usage));
 }
 
 // Since the first job.ensure, which may have been another vcd's: for people, so the wall clock will do.
@@ -108,6 +110,57 @@ struct json_object *cluster_to_json(const struct cluster *c, bool full)
 	return obj;
 }
 
+static void copy_key(struct json_object *to, const char *to_key, struct json_object *from, const char *key)
+{
+	struct json_object *value = NULL;
+	if (json_object_object_get_ex(from, key, &value))
+		vc_json_add(to, to_key, json_object_get(value));
+}
+
+static void add_plan_summary(struct json_object *obj, struct json_object *plan)
+{
+	struct json_object *part = NULL;
+	if (json_object_object_get_ex(plan, "owner", &part))
+		copy_key(obj, "user", part, "user");
+	if (json_object_object_get_ex(plan, "image", &part))
+		copy_key(obj, "image", part, "name");
+	if (json_object_object_get_ex(plan, "members", &part) && json_object_is_type(part, json_type_array))
+		vc_json_add_u64(obj, "members", json_object_array_length(part));
+	if (json_object_object_get_ex(plan, "hosts", &part) && json_object_is_type(part, json_type_array))
+		vc_json_add_u64(obj, "n_hosts", json_object_array_length(part));
+}
+
+// elapsed_ms: from its beginning to its end; phase_ms: since then.
+struct json_object *cluster_row_to_json(const void *row_ptr, bool full)
+{
+	const struct state_cluster *row = row_ptr;
+	struct json_object *obj = json_object_new_object();
+	struct timeval tv;
+	gettimeofday(&tv, NULL);
+	int64_t now = (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000;
+	vc_json_add_u64(obj, "job", row->job);
+	vc_json_add_u64(obj, "restart", row->restart);
+	vc_json_add_str(obj, "slurm", row->slurm);
+	vc_json_add_str(obj, "cluster", row->id);
+	vc_json_add_str(obj, "phase", row->phase);
+	vc_json_add_str(obj, "reason", row->reason);
+	vc_json_add_u64(obj, "uid", row->uid);
+	vc_json_add_u64(obj, "created_ms", (uint64_t)row->created_ms);
+	vc_json_add_u64(obj, "phase_ms", now > row->changed_ms ? (uint64_t)(now - row->changed_ms) : 0);
+	vc_json_add_u64(obj, "elapsed_ms", row->changed_ms > row->created_ms ? (uint64_t)(row->changed_ms - row->created_ms) : 0);
+	if (row->plan)
+		add_plan_summary(obj, row->plan);
+	copy_key(obj, "usage", row->extra, "usage");
+	if (!full)
+		return obj;
+	copy_key(obj, "stages", row->extra, "stages");
+	if (row->plan)
+		vc_json_add(obj, "plan", public_plan(row->plan));
+	if (row->view)
+		vc_json_add(obj, "view", json_object_get(row->view));
+	return obj;
+}
+
 // --- the state database ----------------------------------------------------------------------------------------------
 
 static struct json_object *extra_to_json(const struct cluster *c)
@@ -116,6 +169,8 @@ static struct json_object *extra_to_json(const struct cluster *c)
 	vc_json_add_str(obj, "spec_text", c->spec_text);
 	vc_json_add_str(obj, "trace", c->trace);
 	vc_json_add(obj, "stages", stages_to_json(c));
+	if (c->usage)
+		vc_json_add(obj, "usage", json_object_get(c->usage));
 	return obj;
 }
 
@@ -153,6 +208,8 @@ static int load_rest(struct cluster *c, const struct state_cluster *row, struct 
 	if (trace)
 		snprintf(c->trace, sizeof(c->trace), "%s", trace);
 	stages_from_json(c, row->extra);
+	if (json_object_object_get_ex(row->extra, "usage", &c->usage))
+		json_object_get(c->usage);
 	if (row->plan) {
 		c->plan = plan_from_json(row->plan, err);
 		if (!c->plan || cluster_set_hosts(c, err) < 0)

@@ -255,14 +255,7 @@ static int list_old(const struct state_cluster *row, void *ctx)
 	struct list_ctx *list = ctx;
 	if (strcmp(row->phase, "released") != 0 || !rpc_caller_may(list->req, row->uid))
 		return 0;
-	struct json_object *obj = json_object_new_object();
-	vc_json_add_u64(obj, "job", row->job);
-	vc_json_add_u64(obj, "restart", row->restart);
-	vc_json_add_str(obj, "cluster", row->id);
-	vc_json_add_u64(obj, "uid", row->uid);
-	vc_json_add_str(obj, "phase", row->phase);
-	vc_json_add_str(obj, "reason", row->reason);
-	json_object_array_add(list->array, obj);
+	json_object_array_add(list->array, cluster_row_to_json(row, false));
 	return 0;
 }
 
@@ -305,9 +298,48 @@ static int require_job(struct rpc_request *req, struct clusters *cs, struct clus
 	return 0;
 }
 
+struct old_ctx {
+	uint32_t job;
+	uid_t uid;
+	struct json_object *found;
+};
+
+static int show_old(const struct state_cluster *row, void *ctx)
+{
+	struct old_ctx *old = ctx;
+	if (row->job != old->job || strcmp(row->phase, "released") != 0)
+		return 0;
+	old->uid = row->uid;
+	old->found = cluster_row_to_json(row, true);
+	return 1;
+}
+
+// One that is over, from the state database: the latest of that job.
+static int show_released(struct rpc_request *req, struct clusters *cs, uint32_t job, struct vc_error *err)
+{
+	struct old_ctx old = {.job = job};
+	char text[16];
+	snprintf(text, sizeof(text), "%u", job);
+	if (state_cluster_list(cs->vcd->state, false, 0, show_old, &old, err) < 0)
+		return -1;
+	if (!old.found)
+		return vc_error_set(err, VC_ENOTFOUND, "job %u has no virtual cluster", job);
+	if (rpc_require_owner(req, old.uid, text, err) < 0) {
+		json_object_put(old.found);
+		return -1;
+	}
+	rpc_reply(req, old.found);
+	return 0;
+}
+
 static int cluster_show(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct cluster *c = NULL;
+	uint32_t job;
+	if (vc_json_u32(rpc_params(req), "job", UINT32_MAX, &job, err) < 0)
+		return -1;
+	if (!find_job(ctx, job))
+		return show_released(req, ctx, job, err);
 	if (require_job(req, ctx, &c, err) < 0)
 		return -1;
 	rpc_reply(req, cluster_to_json(c, true));

@@ -291,6 +291,7 @@ static void unlink_share(struct host *h, struct share *s)
 void host_share_gone(struct host *h, struct share *s)
 {
 	host_image_done(h, s);
+	host_remember_usage(h, s);
 	unlink_share(h, s);
 	roster_remove(h->roster, share_plan(s)->id);
 	share_set_next(s, h->dead); // its caller may still be on the stack: freed by the tick
@@ -743,6 +744,8 @@ void host_destroy(struct host *h)
 	hv_destroy(h->hv);
 	roster_destroy(h->roster);
 	free(h->failures);
+	for (size_t i = 0; i < h->n_released; i++)
+		json_object_put(h->released[i].usage);
 	free(h->released);
 	free(h->kernel);
 	free(h->initrd);

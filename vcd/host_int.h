@@ -34,6 +34,7 @@ struct failure { // what host.fail said
 struct released {
 	char id[PLAN_ID_LEN + 1]; // "" when it was released by its key before its plan came
 	struct plan_key key;
+	struct json_object *usage; // what its members have used; NULL: unknown
 };
 
 struct host {
@@ -68,6 +69,8 @@ struct host {
 struct share *host_find_cluster(struct host *h, const char *id);
 // Takes work.
 struct share *host_add_share(struct host *h, struct sharework *work, struct vc_error *err);
+
+void host_remember_usage(struct host *h, struct share *s); // of a released one, for the controller's call
 
 int host_methods_register(struct host *h, struct vc_error *err);
 void host_methods_stop(struct host *h); // answers what waits for admission

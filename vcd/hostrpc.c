@@ -44,12 +44,29 @@ static void remember_released(struct host *h, const char *id, const struct plan_
 	if (!h->released)
 		return;
 	struct released *r = &h->released[h->next_released++ % HOST_RELEASED_MAX];
+	json_object_put(r->usage);
 	memset(r, 0, sizeof(*r));
 	snprintf(r->id, sizeof(r->id), "%s", id ? id : "");
 	if (key)
 		r->key = *key;
 	if (h->n_released < HOST_RELEASED_MAX)
 		h->n_released++;
+}
+
+static struct released *find_released(struct host *h, const char *id)
+{
+	for (size_t i = 0; id && i < h->n_released; i++) {
+		if (strcmp(h->released[i].id, id) == 0)
+			return &h->released[i];
+	}
+	return NULL;
+}
+
+void host_remember_usage(struct host *h, struct share *s)
+{
+	struct released *r = find_released(h, share_plan(s)->id);
+	if (r && !r->usage)
+		r->usage = share_usage(s);
 }
 
 static bool was_released(const struct host *h, const struct plan *plan)
@@ -368,10 +385,12 @@ static void release_cluster(struct host *h, const char *id, const struct plan_ke
 		share_release(s, req);
 		return;
 	}
-	remember_released(h, id, key);
+	struct released *known = find_released(h, id);
+	if (!known)
+		remember_released(h, id, key);
 	if (key)
 		forget_failure(h, key);
-	rpc_reply(req, NULL);
+	rpc_reply(req, known && known->usage ? json_object_get(known->usage) : NULL);
 }
 
 static int release(struct rpc_request *req, void *ctx, struct vc_error *err)

@@ -33,6 +33,7 @@
 // The kernel has initialised everything and looks for a root file system that is not there.
 #define HV_PROBE_MARK "Unable to mount root"
 #define HV_METADATA_MAX 4096
+#define HV_PID_DIR "/run/libvirt/qemu" // where libvirt keeps the pid files of its QEMUs
 
 struct event {
 	struct event *next;
@@ -355,6 +356,59 @@ int hv_kill(struct hv *hv, const char *name, struct vc_error *err)
 	if (code == VIR_ERR_NO_DOMAIN || code == VIR_ERR_OPERATION_INVALID) // it ended by itself meanwhile
 		return 0;
 	return hv_error(err, "libvirt cannot destroy domain %s", name);
+}
+
+static uint64_t status_kib(const char *text, const char *key)
+{
+	uint64_t kib = 0;
+	const char *p = strstr(text, key);
+	if (!p)
+		return 0;
+	for (p += strlen(key); *p == ' ' || *p == '\t'; p++)
+		;
+	for (; *p >= '0' && *p <= '9'; p++)
+		kib = kib * 10 + (uint64_t)(*p - '0');
+	return kib;
+}
+
+static ssize_t read_small(const char *path, char *buf, size_t len)
+{
+	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, buf, len - 1);
+	buf[n > 0 ? n : 0] = '\0';
+	return n;
+}
+
+// Of the process that libvirt's pid file names.
+static void read_memory(const char *name, struct hv_usage *ret)
+{
+	char path[256], text[4096];
+	uint64_t pid;
+	snprintf(path, sizeof(path), HV_PID_DIR "/%s.pid", name);
+	if (read_small(path, text, sizeof(text)) <= 0)
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	if (vc_parse_u64("pid", text, 1, INT32_MAX, &pid, NULL) < 0)
+		return;
+	snprintf(path, sizeof(path), "/proc/%" PRIu64 "/status", pid);
+	if (read_small(path, text, sizeof(text)) <= 0)
+		return;
+	ret->rss_kib = status_kib(text, "VmRSS:");
+	ret->peak_kib = status_kib(text, "VmHWM:");
+}
+
+int hv_usage(struct hv *hv, const char *name, struct hv_usage *ret, struct vc_error *err)
+{
+	virDomainInfo info;
+	auto_conn virConnectPtr conn = get_conn(hv, err);
+	if (!conn)
+		return -1;
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
+	if (!dom || virDomainGetInfo(dom, &info) < 0)
+		return vc_error_set(err, VC_ENOTFOUND, "domain %s does not run", name);
+	*ret = (struct hv_usage){.cpu_ms = info.cpuTime / 1000000};
+	read_memory(name, ret);
+	return 0;
 }
 
 // The value of one attribute of our metadata element; it was written by domxml and holds no escapes that matter.

@@ -53,6 +53,12 @@ bool hv_can_cap_memory(void);
 int hv_start(struct hv *hv, const char *xml, struct vc_error *err);
 // Ends the domain at once; one that does not exist is no error.
 int hv_kill(struct hv *hv, const char *name, struct vc_error *err);
+// What a running domain has used. Asks no monitor, which a hung QEMU would not answer. VC_ENOTFOUND: it does not run.
+struct hv_usage {
+	uint64_t cpu_ms;
+	uint64_t rss_kib, peak_kib; // memory of its QEMU now, and at most; 0: unknown
+};
+int hv_usage(struct hv *hv, const char *name, struct hv_usage *ret, struct vc_error *err);
 // All domains whose name starts with HV_DOMAIN_PREFIX. Free *ret with free().
 int hv_list(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct vc_error *err);
 

@@ -15,6 +15,7 @@
 #include "vcd/glink.h"
 #include "vcd/gslurm.h"
 #include "vcd/host.h"
+#include "vcd/hv.h"
 #include "vcd/rpc.h"
 #include "vcd/state.h"
 #include "vcd/vcd.h"
@@ -71,6 +72,7 @@ struct share {
 	uint64_t boot_began, boot_limit; // loop time
 	uint64_t retry_at;		 // loop time of the next try to undo; 0: none
 	struct json_object *view;
+	struct json_object *usage; // of the members when they were ended: [{rank, cpu_ms, rss_kib, peak_kib}]
 	uint64_t epoch;
 	struct waiter *waiters;
 	struct gslurm *gslurm;
@@ -441,9 +443,65 @@ static int run_domains(struct share *s, struct vc_error *err)
 	return s->start_error.code ? -1 : 0;
 }
 
+// The end of the domains, with a last look at what they have used.
+struct ending {
+	struct share *share;
+	struct sharework *work;
+	struct hv_usage *usage; // of each member; zeros: unknown
+};
+
+static int ending_run(void *ctx, struct vc_error *err)
+{
+	struct ending *e = ctx;
+	char name[32];
+	for (size_t i = 0; i < e->work->n_members; i++)
+		(void)hv_usage(e->work->hv, sharework_domain(e->work, e->work->members[i]->rank, name), &e->usage[i], NULL);
+	return sharework_kill_all(e->work, err);
+}
+
+static void ending_done(void *ctx, const struct vc_error *err)
+{
+	struct ending *e = ctx;
+	struct share *s = e->share;
+	for (size_t i = 0; !err && i < e->work->n_members; i++) {
+		if (!e->usage[i].cpu_ms)
+			continue;
+		struct json_object *item = json_object_new_object();
+		vc_json_add_u64(item, "rank", e->work->members[i]->rank);
+		vc_json_add_u64(item, "cpu_ms", e->usage[i].cpu_ms);
+		vc_json_add_u64(item, "rss_kib", e->usage[i].rss_kib);
+		vc_json_add_u64(item, "peak_kib", e->usage[i].peak_kib);
+		if (!s->usage)
+			s->usage = json_object_new_array();
+		json_object_array_add(s->usage, item);
+	}
+	step_done(s, err);
+}
+
+static void ending_release(void *ctx)
+{
+	struct ending *e = ctx;
+	sharework_unref(e->work);
+	free(e->usage);
+	free(e);
+}
+
 static int undo_domains(struct share *s, struct vc_error *err)
 {
-	return in_worker(s, WORK_HV, "destroy domains", s->vcd->conf->libvirt_timeout_ms * 2, sharework_kill_all, err);
+	struct ending *e = calloc(1, sizeof(*e));
+	struct hv_usage *usage = calloc(s->n_members + 1, sizeof(*usage));
+	if (!e || !usage) {
+		free(e);
+		free(usage);
+		return vc_error_set(err, ENOMEM, "destroy domains: out of memory");
+	}
+	*e = (struct ending){s, sharework_ref(s->work), usage};
+	struct work_args args = {.pool = WORK_HV, .what = "destroy domains", .deadline_ms = s->vcd->conf->libvirt_timeout_ms * 2,
+				 .run = ending_run, .done = ending_done, .release = ending_release, .ctx = e};
+	if (work_submit(s->vcd->work, &args, NULL, err) == 0)
+		return 1;
+	ending_release(e);
+	return -1;
 }
 
 // --- guests ---------------------------------------------------------------------------------------------------
@@ -740,7 +798,7 @@ static void gone(struct share *s)
 {
 	for (struct waiter *w; (w = s->waiters);) {
 		unlink_waiter(w);
-		rpc_reply(w->req, NULL);
+		rpc_reply(w->req, share_usage(s));
 		free(w);
 	}
 	vc_log_ctx(VC_LOG_INFO, &s->log, "cluster %s: released, nothing is left of it on this host", s->work->short_id);
@@ -1098,6 +1156,7 @@ void share_destroy(struct share *s)
 	if (!s)
 		return;
 	json_object_put(s->view);
+	json_object_put(s->usage);
 	sharework_unref(s->work);
 	free(s->members);
 	free(s);
@@ -1151,6 +1210,15 @@ static const char *member_state(const struct member *m)
 	if (m->configured)
 		return m->link && !glink_is_up(m->link) ? "link-lost" : "up";
 	return m->running ? "booting" : "absent";
+}
+
+struct json_object *share_usage(const struct share *s)
+{
+	if (!s->usage)
+		return NULL;
+	struct json_object *result = json_object_new_object();
+	vc_json_add(result, "usage", json_object_get(s->usage));
+	return result;
 }
 
 struct json_object *share_inventory(struct share *s)

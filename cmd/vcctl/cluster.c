@@ -73,7 +73,9 @@ static const struct table_column host_columns[] = {
 static const struct table_column member_columns[] = {
 	{"RANK", true, false},	 {"NAME", false, true}, {"HOST", false, true},	 {"ADDRESS", false, false},
 	{"STATE", false, false}, {"CPUS", true, false}, {"MEMORY", true, false}, {"SLOTS", true, false},
+	{"CPUTIME", true, false}, {"PEAK", true, false}, // only where usage was recorded
 };
+#define USAGE_COLUMNS 2
 
 static int print_hosts(struct json_object *cluster)
 {
@@ -107,18 +109,20 @@ static struct json_object *entry_of_rank(struct json_object *array, uint64_t ran
 }
 
 // A member is known from the plan (sizes) and from the view (state); either may be missing.
-static int add_member(struct table *t, struct json_object *plan, struct json_object *view)
+static int add_member(struct table *t, struct json_object *plan, struct json_object *view, struct json_object *usage, bool over)
 {
 	struct json_object *any = view ? view : plan;
-	char rank[CTL_TEXT], cpus[CTL_TEXT], memory[CTL_TEXT], slots[CTL_TEXT];
+	char rank[CTL_TEXT], cpus[CTL_TEXT], memory[CTL_TEXT], slots[CTL_TEXT], time[CTL_TEXT], peak[CTL_TEXT];
 	const char *cells[] = {ctl_text_u64(ctl_u64(any, "rank"), rank),
 			       ctl_str(any, "name"),
 			       ctl_str(any, "host"),
 			       ctl_str(any, "addr"),
-			       view ? ctl_str(view, "state") : "planned",
+			       over ? "released" : view ? ctl_str(view, "state") : "planned",
 			       plan ? ctl_text_u64(ctl_u64(plan, "vcpus"), cpus) : "",
 			       plan ? ctl_text_bytes(ctl_u64(plan, "mem_mib") << 20, memory) : "",
-			       ctl_text_u64(ctl_u64(any, "slots"), slots)};
+			       ctl_text_u64(ctl_u64(any, "slots"), slots),
+			       usage ? ctl_text_ms(ctl_u64(usage, "cpu_ms"), time) : "",
+			       usage ? ctl_text_bytes(ctl_u64(usage, "peak_kib") << 10, peak) : ""};
 	return table_add(t, cells);
 }
 
@@ -126,17 +130,22 @@ static int print_members(struct json_object *cluster)
 {
 	struct json_object *planned = ctl_get(ctl_get(cluster, "plan"), "members");
 	struct json_object *viewed = ctl_get(ctl_get(cluster, "view"), "members");
-	table_auto struct table *t = table_create(member_columns, VC_ARRAY_LEN(member_columns));
+	struct json_object *usage = ctl_get(cluster, "usage");
+	bool over = strcmp(ctl_str(cluster, "phase"), "released") == 0;
+	size_t columns = VC_ARRAY_LEN(member_columns) - (ctl_len(usage) ? 0 : USAGE_COLUMNS);
+	table_auto struct table *t = table_create(member_columns, columns);
 	if (!t)
 		return -1;
 	for (size_t i = 0; i < ctl_len(planned); i++) {
 		struct json_object *member = json_object_array_get_idx(planned, i);
-		if (add_member(t, member, entry_of_rank(viewed, ctl_u64(member, "rank"))) < 0)
+		uint64_t rank = ctl_u64(member, "rank");
+		if (add_member(t, member, entry_of_rank(viewed, rank), entry_of_rank(usage, rank), over) < 0)
 			return -1;
 	}
 	for (size_t i = 0; i < ctl_len(viewed); i++) {
 		struct json_object *member = json_object_array_get_idx(viewed, i);
-		if (!entry_of_rank(planned, ctl_u64(member, "rank")) && add_member(t, NULL, member) < 0)
+		uint64_t rank = ctl_u64(member, "rank");
+		if (!entry_of_rank(planned, rank) && add_member(t, NULL, member, entry_of_rank(usage, rank), over) < 0)
 			return -1;
 	}
 	if (table_rows(t)) {
@@ -162,20 +171,18 @@ static void print_stages(struct json_object *cluster)
 		putchar('\n');
 }
 
-// Whatever the hosts recorded, by name; absent until they did.
+// All members together, when hosts recorded it: at the release.
 static void print_usage(struct json_object *cluster)
 {
 	struct json_object *usage = ctl_get(cluster, "usage");
-	if (!json_object_is_type(usage, json_type_object))
-		return;
-	fputs("Usage:", stdout);
-	json_object_object_foreach(usage, key, value)
-	{
-		printf(" %s=", key);
-		const char *text = json_object_get_string(value);
-		print_clean(text ? text : "-");
+	char time[CTL_TEXT], peak[CTL_TEXT];
+	uint64_t cpu_ms = 0, peak_kib = 0;
+	for (size_t i = 0; i < ctl_len(usage); i++) {
+		cpu_ms += ctl_u64(json_object_array_get_idx(usage, i), "cpu_ms");
+		peak_kib += ctl_u64(json_object_array_get_idx(usage, i), "peak_kib");
 	}
-	putchar('\n');
+	if (ctl_len(usage))
+		printf("Usage: %s of CPU time, %s of memory at most\n", ctl_text_ms(cpu_ms, time), ctl_text_bytes(peak_kib << 10, peak));
 }
 
 static void print_head(struct json_object *c)
@@ -183,7 +190,8 @@ static void print_head(struct json_object *c)
 	char phase[CTL_TEXT], total[CTL_TEXT];
 	printf("Job %" PRIu64 "  user %s  image %s  cluster %s\n", ctl_u64(c, "job"), ctl_str(c, "user"), ctl_str(c, "image"),
 	       ctl_str(c, "cluster"));
-	printf("Phase %s for %s, %s since it was asked for\n", ctl_str(c, "phase"), ctl_text_ms(ctl_u64(c, "phase_ms"), phase),
+	bool over = strcmp(ctl_str(c, "phase"), "released") == 0;
+	printf(over ? "Phase %s since %s, after %s\n" : "Phase %s for %s, %s since it was asked for\n", ctl_str(c, "phase"), ctl_text_ms(ctl_u64(c, "phase_ms"), phase),
 	       ctl_text_ms(ctl_u64(c, "elapsed_ms"), total));
 	if (*ctl_str(c, "reason")) {
 		fputs("Reason: ", stdout);
@@ -191,7 +199,7 @@ static void print_head(struct json_object *c)
 		putchar('\n');
 	}
 	struct json_object *view = ctl_get(c, "view");
-	if (view)
+	if (view && !over)
 		printf("View %" PRIu64 ", %zu members; srun and mpirun start tasks on those joining or active\n",
 		       ctl_u64(view, "epoch"), ctl_len(ctl_get(view, "members")));
 }

@@ -96,7 +96,8 @@ SH
 }
 
 cluster_phase() { as "$1" vcctl show "$2" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["phase"])'; }
-cluster_is_ready() { [ "$(cluster_phase "$1" "$2")" = ready ]; }
+cluster_has_phase() { [ "$(cluster_phase "$1" "$2")" = "$3" ]; }
+cluster_is_ready() { cluster_has_phase "$1" "$2" ready; }
 
 # ---- hosts ----
 

@@ -163,6 +163,26 @@ console_shows_line() {
     assert_equal "$(cat "$BATS_TEST_TMPDIR/out")" "$(seq 40)"
 }
 
+@test "a job that has ended is still shown to its owner, with what its machines have used" {
+    start_cluster
+    run as alice env COLUMNS=80 vcctl show "$JOB"
+    assert_equal "$status" 0
+    assert_equal "$(awk 'length > 80' <<<"$output")" ""
+    as alice scancel "$JOB"
+    wait_job "$JOB"
+    wait_until 30 "the end of the cluster" cluster_has_phase alice "$JOB" released
+    assert_equal "$(as alice vcctl show "$JOB" --json | json \
+        'sorted((u["rank"], u["cpu_ms"] > 100, u["peak_kib"] > 1000) for u in d["usage"])')" "[(0, True, True), (1, True, True)]"
+    assert_equal "$(as alice vcctl show "$JOB" --json | json '"secret" in d["plan"]')" False
+    run as alice env COLUMNS=80 vcctl show "$JOB"
+    assert_contains "$output" "Phase released since"
+    assert_contains "$output" "Usage: "
+    assert_equal "$(awk 'length > 80' <<<"$output")" ""
+    run as bob vcctl show "$JOB"
+    assert_equal "$status" 4
+    assert_contains "$(as alice vcctl list --all)" "$JOB"
+}
+
 @test "an image is imported through the vcd of any host" {
     as alice sh -c 'mkdir -p e/bin && cp /bin/true e/bin/true && tar -C e -cf e.tar .'
     run lab_exec n1 --user alice vcctl image import from-n1 e.tar
