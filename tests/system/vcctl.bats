@@ -152,13 +152,15 @@ console_shows_line() {
 }
 
 @test "a command goes on while the vcd of its member's host is killed and started again" {
+    local pid status=0
     start_cluster
     as alice vcctl exec "$JOB" 1 -- sh -c 'for i in $(seq 40); do echo $i; sleep 0.1; done; exit 3' \
         >"$BATS_TEST_TMPDIR/out" 2>/dev/null &
+    pid=$!
     wait_until 20 "the first lines" grep -q '^5$' "$BATS_TEST_TMPDIR/out"
     lab stop n2 vcd KILL
     lab start n2 vcd
-    run wait "$!"
+    wait "$pid" || status=$?
     assert_equal "$status" 3
     assert_equal "$(cat "$BATS_TEST_TMPDIR/out")" "$(seq 40)"
 }
