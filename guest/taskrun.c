@@ -184,7 +184,8 @@ static bool streams_ended(const struct task *t)
 	return !t->stream[STREAM_OUT].open && !t->stream[STREAM_ERR].open;
 }
 
-// Sends the status once the process has ended and its output was read to the end.
+// Sends the status once the process has ended and its output was read to the end. The session stays until the client ends
+// it: what the client has received it may not have written yet, and it acknowledges while it writes.
 static void task_check_done(struct task *t)
 {
 	if (!t->reaped || !t->session || t->finished || !streams_ended(t))
@@ -616,16 +617,6 @@ static void mux_reader_closed(void *ctx, struct vc_mux_session *s, enum vc_chann
 	task_check_done(t);
 }
 
-static void mux_acked(void *ctx, struct vc_mux_session *s)
-{
-	struct task *t = vc_mux_session_data(s);
-	(void)ctx;
-	if (!t->finished)
-		return;
-	vc_mux_session_destroy(s); // the client has the status: nothing is left to say
-	task_abandon(t);
-}
-
 static void mux_reset(void *ctx, struct vc_mux_session *s, const char *code, const char *message)
 {
 	(void)ctx;
@@ -642,7 +633,6 @@ static const struct vc_mux_ops mux_ops = {
 	.on_message = mux_message,
 	.on_writable = mux_writable,
 	.on_reader_closed = mux_reader_closed,
-	.on_acked = mux_acked,
 	.on_reset = mux_reset,
 };
 

@@ -667,7 +667,24 @@ static void test_background(void **state)
 	task_clear(&t);
 }
 
-// A client that is gone for good: the session expires and its tree dies.
+// All was received, the task has ended, and the reader takes its time: what waits in the client must not be lost when it
+// acknowledges bytes of a task that is over.
+static void test_slow_reader_at_the_end(void **state)
+{
+	(void)state;
+	struct task t = TASK("dd", "if=/dev/zero", "bs=40000", "count=10");
+	task_spawn(&t);
+	poll(NULL, 0, 1500);
+	for (int i = 0; i < 20 && t.out >= 0; i++) {
+		task_read(&t, &t.out, &t.text);
+		poll(NULL, 0, 100);
+	}
+	task_wait(&t);
+	assert_int_equal(t.wstatus, 0);
+	assert_int_equal(t.got, 400000);
+	task_clear(&t);
+}
+
 // What a task wrote before it ended is delivered, however late its reader comes: more than the credit of 512 KiB, the
 // rest fits into the smallest pipe.
 static void test_slow_reader(void **state)
@@ -682,6 +699,7 @@ static void test_slow_reader(void **state)
 	task_clear(&t);
 }
 
+// A client that is gone for good: the session expires and its tree dies.
 static void test_orphan(void **state)
 {
 	(void)state;
@@ -756,6 +774,7 @@ int main(void)
 		cmocka_unit_test(test_terminal),      cmocka_unit_test(test_closed_output), cmocka_unit_test(test_closed_input),
 		cmocka_unit_test(test_script),	      cmocka_unit_test(test_signals),	  cmocka_unit_test(test_background),
 		cmocka_unit_test(test_slow_reader),
+		cmocka_unit_test(test_slow_reader_at_the_end),
 		cmocka_unit_test(test_orphan),	      cmocka_unit_test(test_many),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
