@@ -7,8 +7,12 @@ load helper
 ID=0badcafe # no cluster has it
 OVERLAYS=/var/lib/vcluster/overlays/$ID
 GUESTS=/run/vcd/guests/$ID
+JOBS=/run/vcd/jobs
 
-setup() { require_vcd; }
+setup() {
+    require_vcd
+    lab_exec n1 mkdir -p "$JOBS" # vcd makes it with a host's first cluster
+}
 
 teardown() {
     lab_exec n1 sh -c "virsh -c qemu:///system destroy vc-$ID-0; umount $GUESTS/mnt; rm -rf $OVERLAYS $GUESTS
@@ -85,7 +89,7 @@ XML
 }
 
 @test "an orphaned job marker is found" {
-    lab_exec n1 sh -c "echo ${ID}0badcafe0badcafe0badcafe >/run/vcd/jobs/4000000000"
+    lab_exec n1 sh -c "echo ${ID}0badcafe0badcafe0badcafe >$JOBS/4000000000"
     finds n1 "job marker 4000000000"
 }
 
@@ -99,7 +103,7 @@ XML
 
 @test "a restarted vcd removes what belongs to nobody" {
     lab_exec n1 sh -c "ip link add vcb$ID type bridge; mkdir -p $OVERLAYS $GUESTS; touch $OVERLAYS/0.qcow2
-        echo ${ID}0badcafe0badcafe0badcafe >/run/vcd/jobs/4000000000"
+        echo ${ID}0badcafe0badcafe0badcafe >$JOBS/4000000000"
     finds n1 "$ID"
     lab restart n1 vcd
     wait_until 30 "vcctl check to find nothing" lab_exec ctl vcctl check

@@ -41,7 +41,7 @@ vcd_is_dead() { lab_exec "$HOST" sh -c '! kill -0 "$(cat /run/vclab/vcd.pid)"'; 
 
 start_job() { submit alice -N1 -w "$HOST" -c1 --mem=400 --vcluster="$IMAGE" < <(printf '#!/bin/sh\necho ran on $(hostname)\n'); }
 
-gone() { wait_until 60 "the release of job $1" sh -c '! "$0" exec ctl vcctl show "$1"' "$VCLAB" "$1" && lab_exec ctl vcctl check; }
+gone() { wait_until 60 "the release of job $1" cluster_has_phase alice "$1" released && lab_exec ctl vcctl check; }
 
 @test "vcd dies at each step of a start: the job runs once" {
     local step

@@ -71,7 +71,7 @@ RUN_ONCE='echo ran on $(hostname)'
 
 # nothing of that job is left, while $BASE goes on
 gone() {
-    wait_until 60 "the release of job $1" sh -c '! "$0" exec ctl vcctl show "$1"' "$VCLAB" "$1"
+    wait_until 60 "the release of job $1" phase_is "$1" released
     lab_exec ctl vcctl check
     assert_equal "$(virsh_count)" 1
 }
