@@ -9,7 +9,7 @@ bats_require_minimum_version 1.5.0
 setup_file() {
     export BUILD=${BUILD:-$BATS_TEST_DIRNAME/../../_build/stage}
     local dir
-    for dir in "$BUILD" "$BUILD/normal" "$BATS_TEST_DIRNAME/../../_build"; do
+    for dir in "$BUILD" "$BUILD/normal" "$BUILD/trap" "$BATS_TEST_DIRNAME/../../_build"; do
         if [ -x "$dir/tests/guest/harness" ]; then BUILD=$dir; fi
     done
     WORK=$(mktemp -d /tmp/vc-guest.XXXXXX)

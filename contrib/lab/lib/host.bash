@@ -85,6 +85,7 @@ host_mount() {
 host_directories() {
     chmod 1777 /tmp /var/tmp
     install -d -m 755 /run/lock /run/vclab /var/log/vclab /run/libvirt /var/lib/libvirt /var/lib/slurm
+    install -d -m 1777 /var/log/vclab/sanitizers # any user's programs report here: tests/sanitizers.c
     install -d -m 755 -o munge -g munge /run/munge
     install -d -m 700 -o munge -g munge /var/lib/munge /var/log/munge
     install -d -m 755 -o slurm -g slurm /run/slurm /var/log/slurm /var/lib/slurm/slurmctld
