@@ -120,11 +120,15 @@ int view_add(struct view *view, const struct view_member *member, struct vc_erro
 	if (view->n_members && view->members[view->n_members - 1].rank >= member->rank)
 		return vc_error_set(err, VC_EPROTO, "rank %u follows rank %u: ranks must grow", member->rank,
 				    view->members[view->n_members - 1].rank);
-	struct view_member *more = realloc(view->members, (view->n_members + 1) * sizeof(*more));
-	if (!more)
-		return vc_error_set(err, ENOMEM, "view: out of memory");
-	view->members = more;
-	more[view->n_members++] = *member;
+	if (view->n_members == view->room) { // twice as many: one by one costs a copy each
+		size_t room = view->room ? 2 * view->room : 8;
+		struct view_member *more = realloc(view->members, room * sizeof(*more));
+		if (!more)
+			return vc_error_set(err, ENOMEM, "view: out of memory");
+		view->members = more;
+		view->room = room;
+	}
+	view->members[view->n_members++] = *member;
 	return 0;
 }
 
@@ -141,6 +145,7 @@ static struct view *copy_members(const struct view *old, struct vc_error *err)
 	if (old->n_members)
 		memcpy(view->members, old->members, old->n_members * sizeof(*view->members));
 	view->n_members = old->n_members;
+	view->room = old->n_members + 1;
 	return vc_steal(&view);
 }
 

@@ -39,7 +39,7 @@ struct view {
 	uint64_t epoch;			  // 1.., grows by one; 0: nothing decided yet
 	char digest[VIEW_DIGEST_LEN + 1]; // of the canonical form; "" until view_seal()
 	struct view_member *members;	  // by ascending rank, gone ones included
-	size_t n_members;
+	size_t n_members, room;		  // how many there are, and fit
 };
 
 // An empty view of epoch 0.
