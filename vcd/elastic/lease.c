@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The two tables of a lease: see lease.h. docs/elasticity.md has the first one for people.
+#include "vcd/elastic/lease.h"
+
+#define STAY(state) {LEASE_##state, 0, LEASE_END_NONE, true}
+#define GO(state, todo) {LEASE_##state, todo, LEASE_END_NONE, true}
+#define END(state, todo, end) {LEASE_##state, todo, LEASE_END_##end, true}
+
+// Ends of a job that says by itself why it ended: the same for each state before RELEASING, but for what has to be done.
+#define ENDS(state, todo)                                                    \
+	[LEASE_JOB_COMPLETED] = END(state, todo, RELEASED),                  \
+	[LEASE_JOB_CANCELLED] = END(state, todo, CANCELLED),                 \
+	[LEASE_JOB_FAILED] = END(state, todo, FAILED),                       \
+	[LEASE_JOB_TIMEOUT] = END(state, todo, TIMEOUT),                     \
+	[LEASE_JOB_NODE_FAIL] = END(state, todo, NODE_FAIL),                 \
+	[LEASE_JOB_PREEMPTED] = END(state, todo, PREEMPTED),                 \
+	[LEASE_JOB_REVOKED] = END(state, todo, CANCELLED)
+
+// A job that is found where none was known, or whose submission was not answered, is adopted as it stands.
+#define ADOPT                                                                \
+	[LEASE_JOB_PENDING] = STAY(PENDING),                                 \
+	[LEASE_JOB_LIMITED] = STAY(PENDING),                                 \
+	[LEASE_JOB_ON_HOLD] = STAY(PENDING),                                 \
+	[LEASE_JOB_NEVER] = END(RELEASING, LEASE_CANCEL, NEVER),             \
+	[LEASE_JOB_REQUEUED] = STAY(PENDING),                                \
+	[LEASE_JOB_CONFIGURING] = GO(JOINING, LEASE_JOIN),                   \
+	[LEASE_JOB_RUNNING] = GO(JOINING, LEASE_JOIN),                       \
+	[LEASE_JOB_ENDING_SOON] = END(RELEASING, LEASE_CANCEL, PREEMPTED),   \
+	[LEASE_JOB_SUSPENDED] = END(RELEASING, LEASE_CANCEL, PREEMPTED),     \
+	[LEASE_JOB_COMPLETING] = END(RELEASING, 0, FAILED),                  \
+	ENDS(ENDED, 0)
+
+static const struct lease_step on_slurm[LEASE_STATES][LEASE_JOBS] = {
+	[LEASE_WANTED] = {[LEASE_JOB_UNKNOWN] = GO(SUBMITTED, LEASE_SUBMIT), ADOPT},
+	[LEASE_SUBMITTED] = {[LEASE_JOB_UNKNOWN] = STAY(WANTED), ADOPT},
+	[LEASE_PENDING] = {[LEASE_JOB_UNKNOWN] = END(ENDED, 0, VANISHED), ADOPT},
+	[LEASE_JOINING] = {
+		[LEASE_JOB_UNKNOWN] = END(ENDED, LEASE_DROP, VANISHED),
+		// it lost its host and waits for another
+		[LEASE_JOB_PENDING] = GO(PENDING, LEASE_DROP),
+		[LEASE_JOB_LIMITED] = GO(PENDING, LEASE_DROP),
+		[LEASE_JOB_ON_HOLD] = GO(PENDING, LEASE_DROP),
+		[LEASE_JOB_NEVER] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NEVER),
+		[LEASE_JOB_REQUEUED] = GO(PENDING, LEASE_DROP),
+		[LEASE_JOB_CONFIGURING] = STAY(JOINING),
+		[LEASE_JOB_RUNNING] = STAY(JOINING),
+		[LEASE_JOB_ENDING_SOON] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, PREEMPTED),
+		[LEASE_JOB_SUSPENDED] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, PREEMPTED),
+		[LEASE_JOB_COMPLETING] = END(RELEASING, LEASE_DROP, FAILED),
+		ENDS(ENDED, LEASE_DROP),
+	},
+	[LEASE_HELD] = {
+		[LEASE_JOB_UNKNOWN] = END(ENDED, LEASE_DROP, VANISHED),
+		// a held host that is lost is given up: its members' state is gone, a new lease starts clean
+		[LEASE_JOB_PENDING] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_LIMITED] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_ON_HOLD] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_NEVER] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_REQUEUED] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_CONFIGURING] = STAY(HELD),
+		[LEASE_JOB_RUNNING] = STAY(HELD),
+		[LEASE_JOB_ENDING_SOON] = END(RECLAIMING, LEASE_DRAIN, PREEMPTED),
+		[LEASE_JOB_SUSPENDED] = END(RECLAIMING, LEASE_DRAIN, PREEMPTED),
+		[LEASE_JOB_COMPLETING] = END(RELEASING, LEASE_DROP, FAILED),
+		ENDS(ENDED, LEASE_DROP),
+	},
+	[LEASE_RECLAIMING] = {
+		[LEASE_JOB_UNKNOWN] = END(ENDED, LEASE_DROP, VANISHED),
+		[LEASE_JOB_PENDING] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_LIMITED] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_ON_HOLD] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_NEVER] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_REQUEUED] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_JOB_CONFIGURING] = STAY(RECLAIMING),
+		[LEASE_JOB_RUNNING] = STAY(RECLAIMING),
+		[LEASE_JOB_ENDING_SOON] = STAY(RECLAIMING),
+		[LEASE_JOB_SUSPENDED] = STAY(RECLAIMING),
+		[LEASE_JOB_COMPLETING] = END(RELEASING, LEASE_DROP, RELEASED),
+		ENDS(ENDED, LEASE_DROP),
+	},
+	[LEASE_RELEASING] = {
+		[LEASE_JOB_UNKNOWN] = STAY(ENDED),
+		[LEASE_JOB_PENDING] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_LIMITED] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_ON_HOLD] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_NEVER] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_REQUEUED] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_CONFIGURING] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_RUNNING] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_ENDING_SOON] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_SUSPENDED] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_JOB_COMPLETING] = STAY(RELEASING),
+		[LEASE_JOB_COMPLETED] = STAY(ENDED),
+		[LEASE_JOB_CANCELLED] = STAY(ENDED),
+		[LEASE_JOB_FAILED] = STAY(ENDED),
+		[LEASE_JOB_TIMEOUT] = STAY(ENDED),
+		[LEASE_JOB_NODE_FAIL] = STAY(ENDED),
+		[LEASE_JOB_PREEMPTED] = STAY(ENDED),
+		[LEASE_JOB_REVOKED] = STAY(ENDED),
+	},
+	// a job that turned up after its lease had ended: an unanswered submission that was taken after all
+	[LEASE_ENDED] = {
+		[LEASE_JOB_UNKNOWN] = STAY(ENDED),
+		[LEASE_JOB_PENDING] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_LIMITED] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_ON_HOLD] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_NEVER] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_REQUEUED] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_CONFIGURING] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_RUNNING] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_ENDING_SOON] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_SUSPENDED] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_JOB_COMPLETING] = STAY(ENDED),
+		[LEASE_JOB_COMPLETED] = STAY(ENDED),
+		[LEASE_JOB_CANCELLED] = STAY(ENDED),
+		[LEASE_JOB_FAILED] = STAY(ENDED),
+		[LEASE_JOB_TIMEOUT] = STAY(ENDED),
+		[LEASE_JOB_NODE_FAIL] = STAY(ENDED),
+		[LEASE_JOB_PREEMPTED] = STAY(ENDED),
+		[LEASE_JOB_REVOKED] = STAY(ENDED),
+	},
+};
+
+// Events that are late for a state change nothing: they are valid wherever a crash or a race can bring them.
+static const struct lease_step on_event[LEASE_STATES][LEASE_EVENTS] = {
+	[LEASE_WANTED] = {
+		[LEASE_EV_ACCEPTED] = STAY(PENDING), // answered after a complete list had not named it
+		[LEASE_EV_REFUSED] = STAY(WANTED),
+		[LEASE_EV_NO_ANSWER] = STAY(WANTED),
+		[LEASE_EV_RECLAIM] = END(ENDED, 0, RELEASED),
+		[LEASE_EV_CLUSTER_GONE] = END(ENDED, 0, CLUSTER_GONE),
+	},
+	[LEASE_SUBMITTED] = {
+		[LEASE_EV_ACCEPTED] = STAY(PENDING),
+		[LEASE_EV_REFUSED] = END(ENDED, 0, REFUSED),
+		[LEASE_EV_NO_ANSWER] = STAY(SUBMITTED),
+		// what becomes of the submission is not known yet: its job is cancelled when it shows
+		[LEASE_EV_RECLAIM] = END(RELEASING, 0, RELEASED),
+		[LEASE_EV_CLUSTER_GONE] = END(RELEASING, 0, CLUSTER_GONE),
+	},
+	[LEASE_PENDING] = {
+		[LEASE_EV_ACCEPTED] = STAY(PENDING),
+		[LEASE_EV_NO_ANSWER] = STAY(PENDING),
+		[LEASE_EV_RECLAIM] = END(RELEASING, LEASE_CANCEL, RELEASED),
+		[LEASE_EV_CLUSTER_GONE] = END(RELEASING, LEASE_CANCEL, CLUSTER_GONE),
+	},
+	[LEASE_JOINING] = {
+		[LEASE_EV_ACCEPTED] = STAY(JOINING),
+		[LEASE_EV_NO_ANSWER] = STAY(JOINING),
+		[LEASE_EV_JOINED] = STAY(HELD),
+		[LEASE_EV_JOIN_FAILED] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, FAILED),
+		[LEASE_EV_RECLAIM] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, RELEASED),
+		[LEASE_EV_HOST_LOST] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_EV_CLUSTER_GONE] = END(RELEASING, LEASE_CANCEL, CLUSTER_GONE),
+	},
+	[LEASE_HELD] = {
+		[LEASE_EV_ACCEPTED] = STAY(HELD),
+		[LEASE_EV_NO_ANSWER] = STAY(HELD),
+		[LEASE_EV_JOINED] = STAY(HELD),
+		[LEASE_EV_RECLAIM] = END(RECLAIMING, LEASE_DRAIN, RELEASED),
+		[LEASE_EV_HOST_LOST] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_EV_CLUSTER_GONE] = END(RELEASING, LEASE_CANCEL, CLUSTER_GONE),
+	},
+	[LEASE_RECLAIMING] = {
+		[LEASE_EV_ACCEPTED] = STAY(RECLAIMING),
+		[LEASE_EV_NO_ANSWER] = STAY(RECLAIMING),
+		[LEASE_EV_JOINED] = STAY(RECLAIMING),
+		[LEASE_EV_RECLAIM] = STAY(RECLAIMING), // the earlier deadline of the two counts
+		[LEASE_EV_EMPTY] = GO(RELEASING, LEASE_CANCEL),
+		[LEASE_EV_DEADLINE] = GO(RELEASING, LEASE_DROP | LEASE_CANCEL),
+		[LEASE_EV_HOST_LOST] = END(RELEASING, LEASE_DROP | LEASE_CANCEL, NODE_FAIL),
+		[LEASE_EV_CLUSTER_GONE] = END(RELEASING, LEASE_CANCEL, CLUSTER_GONE),
+	},
+	[LEASE_RELEASING] = {
+		[LEASE_EV_ACCEPTED] = GO(RELEASING, LEASE_CANCEL), // its reclaim came while it was being submitted
+		[LEASE_EV_REFUSED] = STAY(ENDED),
+		[LEASE_EV_NO_ANSWER] = STAY(RELEASING),
+		[LEASE_EV_JOINED] = GO(RELEASING, LEASE_DROP),
+		[LEASE_EV_JOIN_FAILED] = STAY(RELEASING),
+		[LEASE_EV_RECLAIM] = STAY(RELEASING),
+		[LEASE_EV_EMPTY] = STAY(RELEASING),
+		[LEASE_EV_DEADLINE] = STAY(RELEASING),
+		[LEASE_EV_HOST_LOST] = STAY(RELEASING),
+		[LEASE_EV_CLUSTER_GONE] = STAY(RELEASING),
+	},
+	[LEASE_ENDED] = {
+		[LEASE_EV_ACCEPTED] = GO(ENDED, LEASE_CANCEL),
+		[LEASE_EV_REFUSED] = STAY(ENDED),
+		[LEASE_EV_NO_ANSWER] = STAY(ENDED),
+		[LEASE_EV_JOINED] = GO(ENDED, LEASE_DROP),
+		[LEASE_EV_JOIN_FAILED] = STAY(ENDED),
+		[LEASE_EV_RECLAIM] = STAY(ENDED),
+		[LEASE_EV_EMPTY] = STAY(ENDED),
+		[LEASE_EV_DEADLINE] = STAY(ENDED),
+		[LEASE_EV_HOST_LOST] = STAY(ENDED),
+		[LEASE_EV_CLUSTER_GONE] = STAY(ENDED),
+	},
+};
+
+struct lease_step lease_on_slurm(enum lease_state state, enum lease_slurm job)
+{
+	return on_slurm[state][job];
+}
+
+struct lease_step lease_on_event(enum lease_state state, enum lease_event event)
+{
+	return on_event[state][event];
+}
+
+bool lease_job_live(enum lease_slurm job)
+{
+	return job >= LEASE_JOB_PENDING && job <= LEASE_JOB_COMPLETING;
+}
+
+const char *lease_state_name(enum lease_state state)
+{
+	static const char *const names[LEASE_STATES] = {"wanted", "submitted", "pending", "joining",
+							"held", "reclaiming", "releasing", "ended"};
+	return names[state];
+}
+
+const char *lease_slurm_name(enum lease_slurm job)
+{
+	static const char *const names[LEASE_JOBS] = {
+		"unknown", "pending", "limited", "on-hold", "never", "requeued", "configuring", "running", "ending-soon",
+		"suspended", "completing", "completed", "cancelled", "failed", "timeout", "node-fail", "preempted", "revoked"};
+	return names[job];
+}
+
+const char *lease_end_name(enum lease_end end)
+{
+	static const char *const names[LEASE_ENDS] = {"", "released", "refused", "never", "cancelled", "failed", "timeout",
+						      "node-fail", "preempted", "vanished", "cluster-gone"};
+	return names[end];
+}
