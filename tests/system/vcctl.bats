@@ -117,7 +117,7 @@ start_cluster() {
 }
 
 console_shows_line() {
-    lab_exec ctl --user alice vcctl exec --root "$JOB" 1 -- sh -c 'echo from-the-kernel >/dev/kmsg' && grep -q from-the-kernel "$1"
+    lab_exec ctl vcctl exec --root "$JOB" 1 -- sh -c 'echo "<3>from-the-kernel" >/dev/kmsg' && grep -q from-the-kernel "$1"
 }
 
 @test "commands, streams, files and consoles reach members on other hosts" {
