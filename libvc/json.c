@@ -19,7 +19,9 @@ struct json_object *vc_json_parse(const char *text, size_t len, struct vc_error 
 		return NULL;
 	}
 	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 | JSON_TOKENER_ALLOW_TRAILING_CHARS);
+	errno = 0; // without memory the parser says nothing, and may leave out a part
 	struct json_object *obj = json_tokener_parse_ex(tok, text, (int)len);
+	bool no_memory = errno == ENOMEM;
 	enum json_tokener_error jerr = json_tokener_get_error(tok);
 	size_t end = json_tokener_get_parse_end(tok);
 	json_tokener_free(tok);
@@ -27,9 +29,13 @@ struct json_object *vc_json_parse(const char *text, size_t len, struct vc_error 
 		if (!strchr(" \t\r\n", text[end]) || !text[end])
 			break;
 	}
-	if (obj && jerr == json_tokener_success && end == len)
+	if (obj && !no_memory && jerr == json_tokener_success && end == len)
 		return obj;
 	json_object_put(obj);
+	if (no_memory) {
+		vc_error_set(err, ENOMEM, "JSON parser: out of memory");
+		return NULL;
+	}
 	vc_error_set(err, VC_EPROTO, "JSON at byte %zu: %s", end,
 		     jerr == json_tokener_success ? "unexpected data" : json_tokener_error_desc(jerr));
 	return NULL;
@@ -194,7 +200,7 @@ int vc_json_strv(struct json_object *obj, const char *key, size_t max_items, siz
 
 int vc_json_add(struct json_object *obj, const char *key, struct json_object *value)
 {
-	if (!value || json_object_object_add(obj, key, value) < 0) {
+	if (!obj || !value || json_object_object_add(obj, key, value) < 0) {
 		json_object_put(value);
 		return -1;
 	}
@@ -294,5 +300,12 @@ int vc_json_bytes(struct json_object *obj, const char *key, size_t max_len, uint
 
 const char *vc_json_text(struct json_object *obj, size_t *ret_len)
 {
-	return json_object_to_json_string_length(obj, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, ret_len);
+	// json-c does not tell when its buffer could not grow: the text then lacks a part, and only errno knows.
+	int saved = errno;
+	errno = 0;
+	const char *text = json_object_to_json_string_length(obj, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, ret_len);
+	if (errno == ENOMEM)
+		return NULL;
+	errno = saved;
+	return text;
 }

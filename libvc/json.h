@@ -30,7 +30,7 @@ int vc_json_array_opt(struct json_object *obj, const char *key, size_t max_items
 // An array of strings as a NULL-terminated vector (vc_strv_free).
 int vc_json_strv(struct json_object *obj, const char *key, size_t max_items, size_t max_len, char ***ret, struct vc_error *err);
 
-// Adders: abort-free, return -1 without memory. They take ownership of `value` in every case.
+// Adders: abort-free, return -1 without memory, also for an obj that could not be made (NULL). They take ownership of `value` in every case.
 int vc_json_add(struct json_object *obj, const char *key, struct json_object *value);
 int vc_json_add_str(struct json_object *obj, const char *key, const char *value); // NULL adds nothing
 int vc_json_add_u64(struct json_object *obj, const char *key, uint64_t value);
@@ -42,7 +42,7 @@ int vc_json_add_strv(struct json_object *obj, const char *key, char *const *valu
 int vc_json_add_bytes(struct json_object *obj, const char *key, const void *data, size_t len);
 int vc_json_bytes(struct json_object *obj, const char *key, size_t max_len, uint8_t **ret, size_t *ret_len, struct vc_error *err);
 
-// Compact text owned by the object.
+// Compact text owned by the object; NULL (ENOMEM) without memory.
 const char *vc_json_text(struct json_object *obj, size_t *ret_len);
 
 #endif

@@ -402,28 +402,34 @@ static char *resolve_path(const char *dir, const char *name)
 	return out;
 }
 
-static int resolve_list(char **list, const char *what, const char *dir, struct vc_error *err)
+// *list gets the resolved names, or stays as it was. Two ways to write one path are one entry.
+static int resolve_list(char ***list, const char *what, const char *dir, struct vc_error *err)
 {
-	for (size_t i = 0; list && list[i]; i++) {
-		char *path = resolve_path(dir, list[i]);
+	size_t n = 0;
+	vc_autostrv char **resolved = calloc(strv_len(*list) + 1, sizeof(*resolved));
+	if (!resolved)
+		return vc_error_errno(err, "%s", what);
+	for (size_t i = 0; i < strv_len(*list); i++) {
+		vc_autofree char *path = resolve_path(dir, (*list)[i]);
 		if (!path)
 			return vc_error_errno(err, "%s", what);
-		if (!path[0] || strlen(path) >= VC_PATH_MAX) {
-			vc_error_set(err, VC_EUSER, "%s: '%s' does not name a file", what, list[i]);
-			free(path);
-			return -1;
-		}
-		free(list[i]);
-		list[i] = path;
+		if (!path[0] || strlen(path) >= VC_PATH_MAX)
+			return vc_error_set(err, VC_EUSER, "%s: '%s' does not name a file", what, (*list)[i]);
+		if (!strv_has(resolved, path))
+			resolved[n++] = vc_steal(&path);
 	}
+	if (!*list)
+		return 0;
+	vc_strv_free(*list);
+	*list = vc_steal(&resolved);
 	return 0;
 }
 
 int vc_spec_resolve_files(struct vc_spec *spec, const char *dir, struct vc_error *err)
 {
-	if (resolve_list(spec->stage_in, "--vcluster-stage-in", dir, err) < 0)
+	if (resolve_list(&spec->stage_in, "--vcluster-stage-in", dir, err) < 0)
 		return -1;
-	return resolve_list(spec->stage_out, "--vcluster-stage-out", dir, err);
+	return resolve_list(&spec->stage_out, "--vcluster-stage-out", dir, err);
 }
 
 typedef int (*setter)(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err);

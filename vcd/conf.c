@@ -388,7 +388,7 @@ struct parse_state {
 
 static _Thread_local struct parse_state *current;
 
-static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 2, 0))) on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
 	if (!current || current->failed)
 		return;

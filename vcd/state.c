@@ -154,7 +154,8 @@ static sqlite3_stmt *statement(struct state *s, const char *sql, struct vc_error
 	return s->cache[i].stmt;
 }
 
-// Binds one value per character of types: i (int64_t), s (text or NULL), j (json or NULL), then goes on.
+// Binds one value per character of types: i (int64_t), s (text or NULL), j (json or NULL), then goes on. An object whose
+// text cannot be made is an error: it must not be stored as NULL.
 static int bind(sqlite3_stmt *stmt, const char *types, va_list ap)
 {
 	int rc = SQLITE_OK;
@@ -167,6 +168,8 @@ static int bind(sqlite3_stmt *stmt, const char *types, va_list ap)
 		if (*types == 'j') {
 			struct json_object *obj = va_arg(ap, struct json_object *);
 			text = obj ? vc_json_text(obj, NULL) : NULL;
+			if (obj && !text)
+				return -1;
 		} else {
 			text = va_arg(ap, const char *);
 		}
@@ -195,7 +198,7 @@ static sqlite3_stmt *query(struct state *s, struct vc_error *err, const char *sq
 	va_end(ap);
 	if (rc == 0)
 		return stmt;
-	db_error(s, "binding", err);
+	vc_error_set(err, ENOMEM, "state database: binding: out of memory");
 	release(&stmt);
 	return NULL;
 }
@@ -209,16 +212,29 @@ static int finish(struct state *s, sqlite3_stmt *stmt, const char *what, struct 
 	return sqlite3_step(st) == SQLITE_DONE ? 0 : db_error(s, what, err);
 }
 
-static void copy_text(sqlite3_stmt *stmt, int column, char *ret, size_t len)
+// *ret is NULL for NULL. SQLite says NULL as well when it has no memory: that is an error.
+static int column_text(sqlite3_stmt *stmt, int column, const char **ret, struct vc_error *err)
 {
-	const char *text = (const char *)sqlite3_column_text(stmt, column);
+	bool null = sqlite3_column_type(stmt, column) == SQLITE_NULL;
+	*ret = (const char *)sqlite3_column_text(stmt, column);
+	return *ret || null ? 0 : vc_error_set(err, ENOMEM, "state database: reading: out of memory");
+}
+
+static int copy_text(sqlite3_stmt *stmt, int column, char *ret, size_t len, struct vc_error *err)
+{
+	const char *text = NULL;
+	if (column_text(stmt, column, &text, err) < 0)
+		return -1;
 	snprintf(ret, len, "%s", text ? text : "");
+	return 0;
 }
 
 static int column_json(sqlite3_stmt *stmt, int column, struct json_object **ret, struct vc_error *err)
 {
-	const char *text = (const char *)sqlite3_column_text(stmt, column);
+	const char *text = NULL;
 	*ret = NULL;
+	if (column_text(stmt, column, &text, err) < 0)
+		return -1;
 	if (!text)
 		return 0;
 	*ret = vc_json_parse(text, (size_t)sqlite3_column_bytes(stmt, column), err);
@@ -272,19 +288,23 @@ struct cluster_each {
 static int cluster_row(sqlite3_stmt *st, void *ctx, struct vc_error *err)
 {
 	const struct cluster_each *each = ctx;
+	struct state_cluster c = {.job = 0};
 	vc_autojson struct json_object *spec = NULL, *plan = NULL, *view = NULL, *extra = NULL;
 	if (column_json(st, 8, &spec, err) < 0 || column_json(st, 9, &plan, err) < 0 || column_json(st, 10, &view, err) < 0 ||
-	    column_json(st, 11, &extra, err) < 0)
+	    column_json(st, 11, &extra, err) < 0 || column_text(st, 6, &c.phase, err) < 0 ||
+	    column_text(st, 7, &c.reason, err) < 0 || copy_text(st, 0, c.id, sizeof(c.id), err) < 0 ||
+	    copy_text(st, 1, c.slurm, sizeof(c.slurm), err) < 0)
 		return -1;
-	struct state_cluster c = {
-		.job = (uint32_t)sqlite3_column_int64(st, 2),	  .restart = (uint32_t)sqlite3_column_int64(st, 3),
-		.uid = (uid_t)sqlite3_column_int64(st, 4),	  .vni = (uint32_t)sqlite3_column_int64(st, 5),
-		.phase = (const char *)sqlite3_column_text(st, 6), .reason = (const char *)sqlite3_column_text(st, 7),
-		.spec = spec, .plan = plan, .view = view, .extra = extra,
-		.created_ms = sqlite3_column_int64(st, 12),	  .changed_ms = sqlite3_column_int64(st, 13),
-	};
-	copy_text(st, 0, c.id, sizeof(c.id));
-	copy_text(st, 1, c.slurm, sizeof(c.slurm));
+	c.job = (uint32_t)sqlite3_column_int64(st, 2);
+	c.restart = (uint32_t)sqlite3_column_int64(st, 3);
+	c.uid = (uid_t)sqlite3_column_int64(st, 4);
+	c.vni = (uint32_t)sqlite3_column_int64(st, 5);
+	c.spec = spec;
+	c.plan = plan;
+	c.view = view;
+	c.extra = extra;
+	c.created_ms = sqlite3_column_int64(st, 12);
+	c.changed_ms = sqlite3_column_int64(st, 13);
 	return each->fn(&c, each->ctx);
 }
 
@@ -381,13 +401,11 @@ static int event_row(sqlite3_stmt *st, void *ctx, struct vc_error *err)
 {
 	const struct event_each *each = ctx;
 	vc_autojson struct json_object *data = NULL;
-	if (column_json(st, 5, &data, err) < 0)
+	struct state_event e = {.id = sqlite3_column_int64(st, 0), .time_ms = sqlite3_column_int64(st, 1)};
+	if (column_json(st, 5, &data, err) < 0 || column_text(st, 2, &e.cluster, err) < 0 ||
+	    column_text(st, 3, &e.host, err) < 0 || column_text(st, 4, &e.what, err) < 0)
 		return -1;
-	struct state_event e = {
-		.id = sqlite3_column_int64(st, 0), .time_ms = sqlite3_column_int64(st, 1),
-		.cluster = (const char *)sqlite3_column_text(st, 2), .host = (const char *)sqlite3_column_text(st, 3),
-		.what = (const char *)sqlite3_column_text(st, 4), .data = data,
-	};
+	e.data = data;
 	return each->fn(&e, each->ctx);
 }
 
@@ -422,14 +440,13 @@ static int share_row(sqlite3_stmt *st, void *ctx, struct vc_error *err)
 {
 	const struct share_each *each = ctx;
 	vc_autojson struct json_object *plan = NULL, *extra = NULL;
-	if (column_json(st, 5, &plan, err) < 0 || column_json(st, 6, &extra, err) < 0)
+	struct state_share h = {.job = (uint32_t)sqlite3_column_int64(st, 2), .restart = (uint32_t)sqlite3_column_int64(st, 3)};
+	if (column_json(st, 5, &plan, err) < 0 || column_json(st, 6, &extra, err) < 0 ||
+	    column_text(st, 4, &h.phase, err) < 0 || copy_text(st, 0, h.cluster, sizeof(h.cluster), err) < 0 ||
+	    copy_text(st, 1, h.slurm, sizeof(h.slurm), err) < 0)
 		return -1;
-	struct state_share h = {
-		.job = (uint32_t)sqlite3_column_int64(st, 2), .restart = (uint32_t)sqlite3_column_int64(st, 3),
-		.phase = (const char *)sqlite3_column_text(st, 4), .plan = plan, .extra = extra,
-	};
-	copy_text(st, 0, h.cluster, sizeof(h.cluster));
-	copy_text(st, 1, h.slurm, sizeof(h.slurm));
+	h.plan = plan;
+	h.extra = extra;
 	return each->fn(&h, each->ctx);
 }
 
@@ -489,9 +506,10 @@ static int item_list_row(sqlite3_stmt *st, void *ctx, struct vc_error *err)
 {
 	const struct item_each *each = ctx;
 	vc_autojson struct json_object *value = NULL;
-	if (column_json(st, 1, &value, err) < 0)
+	const char *key = NULL;
+	if (column_json(st, 1, &value, err) < 0 || column_text(st, 0, &key, err) < 0)
 		return -1;
-	return each->fn((const char *)sqlite3_column_text(st, 0), value, each->ctx);
+	return each->fn(key, value, each->ctx);
 }
 
 int state_item_list(struct state *s, const char *kind, state_item_fn fn, void *ctx, struct vc_error *err)

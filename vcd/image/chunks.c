@@ -140,7 +140,7 @@ bool chunks_is_hole(const struct chunks *c, size_t i)
 	return memcmp(c->digest[i], c->zero, DIGEST_LEN) == 0;
 }
 
-void chunks_image_digest(const struct chunks *c, char ret[DIGEST_HEX_LEN])
+int chunks_image_digest(const struct chunks *c, char ret[DIGEST_HEX_LEN], struct vc_error *err)
 {
 	static const char label[] = "vcluster image 1\n";
 	uint8_t head[sizeof(label) - 1 + 12], digest[DIGEST_LEN];
@@ -149,11 +149,12 @@ void chunks_image_digest(const struct chunks *c, char ret[DIGEST_HEX_LEN])
 	vc_put_be32(head + sizeof(label) - 1 + 8, IMAGE_CHUNK);
 	digest_auto struct digest_ctx *ctx = digest_ctx_create();
 	if (!ctx)
-		abort();
+		return vc_error_set(err, ENOMEM, "digest: out of memory");
 	digest_ctx_update(ctx, head, sizeof(head));
 	digest_ctx_update(ctx, c->digest, c->n * DIGEST_LEN);
 	digest_ctx_final(ctx, digest);
 	digest_hex(digest, ret);
+	return 0;
 }
 
 int64_t chunks_compare(const struct chunks *a, const struct chunks *b)

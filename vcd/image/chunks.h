@@ -26,7 +26,7 @@ size_t chunks_count(const struct chunks *c);
 uint64_t chunks_data_bytes(const struct chunks *c); // bytes that are not holes
 const uint8_t *chunks_digest(const struct chunks *c, size_t i);
 bool chunks_is_hole(const struct chunks *c, size_t i);
-void chunks_image_digest(const struct chunks *c, char ret[DIGEST_HEX_LEN]);
+int chunks_image_digest(const struct chunks *c, char ret[DIGEST_HEX_LEN], struct vc_error *err); // fails without memory only
 // Index of the first chunk at which the lists differ, -1 when they are equal.
 int64_t chunks_compare(const struct chunks *a, const struct chunks *b);
 

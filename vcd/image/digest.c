@@ -42,7 +42,7 @@ void digest_ctx_cleanup(struct digest_ctx **ctx)
 	digest_ctx_destroy(*ctx);
 }
 
-// EVP's update and final of SHA-256 fail only on misuse, which would be a wrong digest: stop instead.
+// EVP fails only on misuse, which would be a wrong digest, or without memory for its context: stop instead.
 static void must(int ok)
 {
 	if (ok != 1)

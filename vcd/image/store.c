@@ -59,29 +59,45 @@ static void *grow(void *items, size_t n, size_t item)
 	return n == 0 || (n & (n - 1)) == 0 ? reallocarray(items, n ? 2 * n : 1, item) : items;
 }
 
-int store_image_add(struct store *s, const struct store_image *image, struct vc_error *err)
+int store_image_reserve(struct store *s, struct vc_error *err)
 {
 	struct store_image *images = grow(s->images, s->n_images, sizeof(*images));
 	if (!images)
 		return vc_error_set(err, ENOMEM, "image store: out of memory");
 	s->images = images;
-	s->images[s->n_images++] = *image;
 	return 0;
 }
 
-static int record_set(struct store *s, const struct store_record *record, struct vc_error *err)
+void store_image_append(struct store *s, const struct store_image *image)
 {
-	struct store_record *old = record_find(s, record->name, record->owner);
-	if (old) {
-		*old = *record;
-		return 0;
-	}
+	s->images[s->n_images++] = *image;
+}
+
+int store_image_add(struct store *s, const struct store_image *image, struct vc_error *err)
+{
+	if (store_image_reserve(s, err) < 0)
+		return -1;
+	store_image_append(s, image);
+	return 0;
+}
+
+static int record_reserve(struct store *s, struct vc_error *err)
+{
 	struct store_record *records = grow(s->records, s->n_records, sizeof(*records));
 	if (!records)
 		return vc_error_set(err, ENOMEM, "image store: out of memory");
 	s->records = records;
-	s->records[s->n_records++] = *record;
 	return 0;
+}
+
+// After record_reserve().
+static void record_set(struct store *s, const struct store_record *record)
+{
+	struct store_record *old = record_find(s, record->name, record->owner);
+	if (old)
+		*old = *record;
+	else
+		s->records[s->n_records++] = *record;
 }
 
 static void fill_entry(struct store *s, const struct store_record *record, const struct store_image *image,
@@ -125,12 +141,21 @@ static int image_release(struct store *s, const char *digest, struct vc_error *e
 
 // --- open -----------------------------------------------------------------------------------------------------
 
+// A lack of memory or descriptors says nothing about the image: it is no reason to drop one.
+static bool is_damage(const struct vc_error *err)
+{
+	return err->code != ENOMEM && err->code != EMFILE && err->code != ENFILE;
+}
+
 static int load_image(void *arg, int dirfd, const char *digest, struct vc_error *err)
 {
 	struct store *s = arg;
 	struct store_image image;
-	if (store_file_load_image(dirfd, digest, &image, NULL) == 0)
+	struct vc_error why = VC_ERROR_INIT;
+	if (store_file_load_image(dirfd, digest, &image, &why) == 0)
 		return store_image_add(s, &image, err);
+	if (!is_damage(&why))
+		return vc_error_set(err, why.code, "image %.12s: %s", digest, why.text);
 	s->report.damaged++;
 	return store_file_trash(dirfd, digest, err);
 }
@@ -138,8 +163,12 @@ static int load_image(void *arg, int dirfd, const char *digest, struct vc_error 
 static int load_record(void *arg, int dirfd, const struct store_record *record, struct vc_error *err)
 {
 	struct store *s = arg;
-	if (record->digest[0] && store_image_find(s, record->digest))
-		return record_set(s, record, err);
+	if (record->digest[0] && store_image_find(s, record->digest)) {
+		if (record_reserve(s, err) < 0)
+			return -1;
+		record_set(s, record);
+		return 0;
+	}
 	s->report.lost_names++;
 	return store_file_remove_record(dirfd, record, err);
 }
@@ -233,14 +262,18 @@ static int record_fill(struct store_record *record, const struct store_name *nam
 	return 0;
 }
 
-// Makes the name point at the image, first on disk; drops what it named before.
+// Makes the name point at the image, first on disk; drops what it named before. When it is not known whether the new name
+// is durable, memory has what the disk shows, and the former image stays.
 static int publish_name(struct store *s, const struct store_record *record, struct vc_error *err)
 {
 	char former[DIGEST_HEX_LEN] = "";
 	struct store_record *old = record_find(s, record->name, record->owner);
 	if (old)
 		memcpy(former, old->digest, sizeof(former));
-	if (store_file_write_record(s->dirfd, record, err) < 0 || record_set(s, record, err) < 0)
+	if (record_reserve(s, err) < 0 || store_file_write_record(s->dirfd, record, err) < 0)
+		return -1;
+	record_set(s, record);
+	if (store_file_sync_record(s->dirfd, record, err) < 0)
 		return -1;
 	return former[0] && strcmp(former, record->digest) != 0 ? image_release(s, former, err) : 0;
 }
@@ -252,10 +285,9 @@ static int publish_locked(struct store *s, const char *staged, struct store_imag
 	if (present) {
 		present->received = false;
 	} else {
-		if (store_file_commit(s->dirfd, staged, image->digest, err) < 0)
+		if (store_image_reserve(s, err) < 0 || store_file_commit(s->dirfd, staged, image->digest, err) < 0)
 			return -1;
-		if (store_image_add(s, image, err) < 0)
-			return -1;
+		store_image_append(s, image);
 	}
 	if (publish_name(s, record, err) < 0)
 		return -1;

@@ -204,7 +204,8 @@ static int check_image(int imagefd, const struct store_image *image, struct vc_e
 		return vc_error_set(err, VC_EFAILED, "root.raw has the wrong length");
 	if (chunks_read(imagefd, "chunks", &chunks, err) < 0)
 		return -1;
-	chunks_image_digest(chunks, digest);
+	if (chunks_image_digest(chunks, digest, err) < 0)
+		return -1;
 	if (chunks_size(chunks) != image->size || strcmp(digest, image->digest) != 0)
 		return vc_error_set(err, VC_EFAILED, "chunks does not give the image's digest");
 	return 0;
@@ -256,11 +257,17 @@ static int parse_record(struct json_object *obj, struct store_record *ret, struc
 	return 0;
 }
 
-static void load_record(int userfd, const char *file, struct store_record *ret)
+// Without memory or descriptors it is an error, everything else is a damaged record.
+static int load_record(int userfd, const char *file, struct store_record *ret, struct vc_error *err)
 {
 	vc_autojson struct json_object *obj = NULL;
-	if (read_json(userfd, file, &obj, NULL) < 0 || parse_record(obj, ret, NULL) < 0)
-		ret->digest[0] = '\0';
+	struct vc_error why = VC_ERROR_INIT;
+	if (read_json(userfd, file, &obj, &why) == 0 && parse_record(obj, ret, &why) == 0)
+		return 0;
+	if (why.code == ENOMEM || why.code == EMFILE || why.code == ENFILE)
+		return vc_error_set(err, why.code, "%s", why.text);
+	ret->digest[0] = '\0';
+	return 0;
 }
 
 static int each_of_user(int at, DIR *user_dir, uid_t owner, store_record_fn *fn, void *arg, struct vc_error *err)
@@ -274,8 +281,7 @@ static int each_of_user(int at, DIR *user_dir, uid_t owner, store_record_fn *fn,
 		memcpy(record.name, entry->d_name, len - 5);
 		if (recipe_check_name(record.name, NULL) < 0)
 			continue;
-		load_record(dirfd(user_dir), entry->d_name, &record);
-		if (fn(arg, at, &record, err) < 0)
+		if (load_record(dirfd(user_dir), entry->d_name, &record, err) < 0 || fn(arg, at, &record, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -317,8 +323,13 @@ int store_file_write_record(int at, const struct store_record *record, struct vc
 		return vc_error_errno(err, "%s", user);
 	if (write_json(at, temp, obj, err) < 0)
 		return -1;
-	if (renameat(at, temp, at, path) < 0)
-		return vc_error_errno(err, "%s", path);
+	return renameat(at, temp, at, path) < 0 ? vc_error_errno(err, "%s", path) : 0;
+}
+
+int store_file_sync_record(int at, const struct store_record *record, struct vc_error *err)
+{
+	char user[64];
+	snprintf(user, sizeof(user), "names/%lu", (unsigned long)record->owner);
 	return sync_dir(at, user, err);
 }
 
@@ -375,7 +386,8 @@ int store_file_describe(int at, const char *staged, struct json_object *build, b
 		return vc_error_wrap(err, "root.raw");
 	*ret = (struct store_image){.size = chunks_size(chunks), .received = received, .created = time(NULL)};
 	ret->data_bytes = chunks_data_bytes(chunks);
-	chunks_image_digest(chunks, ret->digest);
+	if (chunks_image_digest(chunks, ret->digest, err) < 0)
+		return -1;
 	vc_autojson struct json_object *obj = image_json(ret, build);
 	if (!obj)
 		return vc_error_set(err, ENOMEM, "image store: out of memory");
@@ -434,5 +446,9 @@ int store_file_commit(int at, const char *staged, const char *digest, struct vc_
 {
 	if (renameat(at, staged, at, digest) < 0)
 		return vc_error_errno(err, "%s", digest);
-	return fsync(at) < 0 ? vc_error_errno(err, "%s", digest) : 0;
+	if (fsync(at) == 0)
+		return 0;
+	vc_error_errno(err, "%s", digest);
+	(void)renameat(at, digest, at, staged); // what stays is a whole image without a name
+	return -1;
 }

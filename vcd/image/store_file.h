@@ -18,9 +18,11 @@ int store_file_open_raw(int dirfd, const char *digest, struct vc_error *err); //
 typedef int store_image_fn(void *arg, int dirfd, const char *digest, struct vc_error *err);
 typedef int store_record_fn(void *arg, int dirfd, const struct store_record *record, struct vc_error *err);
 int store_file_each_image(int dirfd, store_image_fn *fn, void *arg, struct vc_error *err);
-// A record that cannot be read comes with an empty digest.
+// A record that is damaged comes with an empty digest.
 int store_file_each_record(int dirfd, store_record_fn *fn, void *arg, struct vc_error *err);
+// Failed: the record is as it was. It is durable after store_file_sync_record().
 int store_file_write_record(int dirfd, const struct store_record *record, struct vc_error *err);
+int store_file_sync_record(int dirfd, const struct store_record *record, struct vc_error *err);
 int store_file_remove_record(int dirfd, const struct store_record *record, struct vc_error *err);
 
 int store_file_drop_leftovers(int dirfd, unsigned *ret_n, struct vc_error *err);
@@ -31,7 +33,7 @@ int store_file_stage(int dirfd, const char *build_dir, char **ret_staged, struct
 // Writes chunks and image.json for the raw file in `staged`. build, what build.json says, may be NULL.
 int store_file_describe(int dirfd, const char *staged, struct json_object *build, bool received,
 			struct store_image *ret, struct vc_error *err);
-// staged -> digest, durable afterwards.
+// staged -> digest, durable afterwards; failed: still staged.
 int store_file_commit(int dirfd, const char *staged, const char *digest, struct vc_error *err);
 void store_file_discard(int dirfd, const char *staged);
 int store_file_trash(int dirfd, const char *digest, struct vc_error *err);

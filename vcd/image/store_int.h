@@ -45,5 +45,8 @@ struct store {
 
 struct store_image *store_image_find(struct store *s, const char *digest);
 int store_image_add(struct store *s, const struct store_image *image, struct vc_error *err);
+// In two parts, for what must not fail between a change on disk and the tables: first room, then the image.
+int store_image_reserve(struct store *s, struct vc_error *err);
+void store_image_append(struct store *s, const struct store_image *image);
 
 #endif

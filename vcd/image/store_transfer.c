@@ -215,9 +215,10 @@ static int commit_locked(struct store_receive *rx, const struct store_image *ima
 	struct store *s = rx->store;
 	if (store_image_find(s, rx->digest))
 		return 0; // somebody else was faster with the same bytes
-	if (store_file_commit(s->dirfd, rx->staged, rx->digest, err) < 0)
+	if (store_image_reserve(s, err) < 0 || store_file_commit(s->dirfd, rx->staged, rx->digest, err) < 0)
 		return -1;
-	return store_image_add(s, image, err);
+	store_image_append(s, image);
+	return 0;
 }
 
 static int receive_publish(struct store_receive *rx, struct vc_error *err)

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// vcd/image/store under a failing C library: each call of each kind fails once, in each operation, and what is on disk
+// is afterwards the state before or the state after, never something else; the same operation then succeeds.
+#include "tests/unit/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "libvc/cleanup.h"
+#include "tests/unit/libcfault.h"
+#include "vcd/image/store.h"
+
+#define CHUNKS 4u
+#define CALLS_MAX 5000 // of one kind in one operation; bounds the test
+
+struct env {
+	char dir[64];
+	struct store *s;
+	char base[DIGEST_HEX_LEN]; // digest of the image that is there from the start
+	char next[DIGEST_HEX_LEN]; // of the image that operations bring
+	char meta[4096];	   // of the latter
+	uint64_t size;
+};
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path);
+}
+
+static void path_in(const struct env *e, const char *name, char ret[256])
+{
+	snprintf(ret, 256, "%s/%s", e->dir, name);
+}
+
+static void make_build(const struct env *e, char fill)
+{
+	char path[256], block[IMAGE_CHUNK];
+	path_in(e, "build", path);
+	assert_true(mkdir(path, 0700) == 0 || errno == EEXIST);
+	path_in(e, "build/root.raw", path);
+	unlink(path);
+	vc_autoclose int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	memset(block, fill, sizeof(block));
+	assert_int_equal(ftruncate(fd, CHUNKS * IMAGE_CHUNK), 0);
+	assert_int_equal(pwrite(fd, block, sizeof(block), IMAGE_CHUNK), sizeof(block));
+}
+
+static int publish(struct env *e, const char *name, struct vc_error *err)
+{
+	char path[256];
+	struct store_entry entry;
+	struct store_name n = {.name = name, .owner = 1000};
+	path_in(e, "build", path);
+	return store_publish(e->s, path, &n, &entry, err);
+}
+
+static int open_store(struct env *e, struct store_report *report, struct vc_error *err)
+{
+	char path[256];
+	path_in(e, "images", path);
+	return store_open(path, &e->s, report, err);
+}
+
+static void fresh(struct env *e)
+{
+	char path[256];
+	struct store_entry entry;
+	struct vc_error err = VC_ERROR_INIT;
+	nftw(e->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+	assert_int_equal(mkdir(e->dir, 0700), 0);
+	assert_int_equal(open_store(e, NULL, &err), 0);
+	make_build(e, 'a');
+	if (publish(e, "base", &err) < 0)
+		fail_msg("publish: %s", err.text);
+	assert_int_equal(store_lookup(e->s, "base", 1000, &entry, NULL), 0);
+	memcpy(e->base, entry.digest, sizeof(e->base));
+	make_build(e, 'b');
+	(void)path;
+}
+
+// --- the operations ---
+
+static int op_publish(struct env *e, struct vc_error *err)
+{
+	return publish(e, "new", err);
+}
+
+static int op_replace(struct env *e, struct vc_error *err)
+{
+	return publish(e, "base", err);
+}
+
+static int op_remove(struct env *e, struct vc_error *err)
+{
+	return store_remove(e->s, "base", 1000, err);
+}
+
+static int op_receive(struct env *e, struct vc_error *err)
+{
+	struct store_receive *rx = NULL;
+	char block[IMAGE_CHUNK];
+	memset(block, 'b', sizeof(block));
+	if (store_receive_begin(e->s, e->next, e->meta, e->size, &rx, err) < 0)
+		return -1;
+	if (store_receive_write(rx, IMAGE_CHUNK, block, sizeof(block), err) < 0) {
+		store_receive_abort(rx);
+		return -1;
+	}
+	return store_receive_commit(rx, err);
+}
+
+static int op_reopen(struct env *e, struct vc_error *err)
+{
+	store_close(e->s);
+	e->s = NULL;
+	return open_store(e, NULL, err);
+}
+
+static int op_list(struct env *e, struct vc_error *err)
+{
+	vc_autofree struct store_entry *entries = NULL;
+	size_t n = 0;
+	return store_list(e->s, 0, &entries, &n, err);
+}
+
+struct op {
+	const char *name;
+	int (*run)(struct env *e, struct vc_error *err);
+	bool takes_base; // afterwards the name "base" is gone, or another image
+	const char *brings; // name that afterwards names the image `next`
+};
+
+static const struct op ops[] = {
+	{"publish", op_publish, false, "new"}, {"replace", op_replace, true, "base"}, {"remove", op_remove, true, NULL},
+	{"receive", op_receive, false, NULL},  {"reopen", op_reopen, false, NULL},    {"list", op_list, false, NULL},
+};
+
+// --- what must hold ---
+
+static void check_base(struct env *e, const struct op *op, bool ok)
+{
+	struct store_entry entry = {.name = ""};
+	struct vc_error err = VC_ERROR_INIT;
+	int found = store_lookup(e->s, "base", 1000, &entry, &err);
+	bool is_base = found == 0 && strcmp(entry.digest, e->base) == 0;
+	if (!op->takes_base || (!ok && is_base)) {
+		assert_true(is_base);
+		if (store_verify(e->s, e->base, &err) < 0)
+			fail_msg("the old image: %s", err.text);
+	} else if (op->brings) {
+		assert_int_equal(found, 0);
+	}
+}
+
+// On disk, as the next vcd finds it: nothing half there, nothing lost.
+static void check_disk(struct env *e, const struct op *op, bool ok)
+{
+	struct store_report report = {0};
+	struct vc_error err = VC_ERROR_INIT;
+	store_close(e->s);
+	e->s = NULL;
+	if (open_store(e, &report, &err) < 0)
+		fail_msg("open again: %s", err.text);
+	if (report.damaged || report.lost_names)
+		fail_msg("%s: dropped %u images and %u names", op->name, report.damaged, report.lost_names);
+	check_base(e, op, ok);
+	vc_autofree struct store_entry *entries = NULL;
+	size_t n = 0;
+	assert_int_equal(store_list(e->s, 0, &entries, &n, NULL), 0);
+	for (size_t i = 0; i < n; i++) {
+		if (store_verify(e->s, entries[i].digest, &err) < 0)
+			fail_msg("image %s: %s", entries[i].name, err.text);
+	}
+}
+
+static void check_again(struct env *e, const struct op *op)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	struct store_entry entry;
+	if (op->run == op_publish || op->run == op_replace)
+		make_build(e, 'b'); // a build that failed to publish is built again
+	int rc = op->run(e, &err);
+	if (rc < 0 && err.code != VC_ENOTFOUND && err.code != EEXIST)
+		fail_msg("%s again: %s", op->name, err.text);
+	if (op->brings)
+		assert_int_equal(store_lookup(e->s, op->brings, 1000, &entry, NULL), 0);
+}
+
+// The n-th call fails. False when there were fewer calls.
+static bool try_one(struct env *e, const struct op *op, enum libcfault kind, unsigned n, bool reopen)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	fresh(e);
+	libcfault_spare_json(op->run == op_reopen);
+	libcfault_arm(kind, n, false);
+	int rc = op->run(e, &err);
+	bool hit = libcfault_disarm();
+	if (rc < 0 && !hit)
+		fail_msg("%s: %s", op->name, err.text);
+	if (rc < 0)
+		assert_true(err.code != 0 && err.text[0]);
+	if (!e->s) {
+		assert_int_equal(op_reopen(e, &err), 0);
+		check_base(e, op, false);
+	}
+	if (reopen)
+		check_disk(e, op, rc == 0);
+	check_again(e, op);
+	check_disk(e, op, true);
+	store_close(e->s);
+	e->s = NULL;
+	return hit;
+}
+
+static void try_all(struct env *e, enum libcfault kind)
+{
+	for (size_t i = 0; i < VC_ARRAY_LEN(ops); i++) {
+		unsigned n = 1;
+		while (n < CALLS_MAX && try_one(e, &ops[i], kind, n, n % 2))
+			n++;
+		print_message("# %s: each of %u %ss failed\n", ops[i].name, n - 1, libcfault_names[kind]);
+		assert_true(n < CALLS_MAX);
+	}
+}
+
+// OpenSSL's own allocations do not fail here: digest.c ends the process when they do, as documented there.
+static void *crypto_malloc(size_t n, const char *file, int line)
+{
+	(void)file, (void)line;
+	return libcfault_real_realloc(NULL, n);
+}
+
+static void *crypto_realloc(void *p, size_t n, const char *file, int line)
+{
+	(void)file, (void)line;
+	return libcfault_real_realloc(p, n);
+}
+
+static void crypto_free(void *p, const char *file, int line)
+{
+	(void)file, (void)line;
+	free(p);
+}
+
+static int setup(void **state)
+{
+	CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free); // the first time, before any use
+	static struct env e;
+	vc_autofree char *meta = NULL;
+	struct store_entry entry;
+	snprintf(e.dir, sizeof(e.dir), "%s/vc-test-faults-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+	if (!mkdtemp(e.dir))
+		return -1;
+	fresh(&e);
+	if (publish(&e, "new", NULL) < 0 || store_lookup(e.s, "new", 1000, &entry, NULL) < 0 ||
+	    store_meta(e.s, entry.digest, &meta, NULL) < 0)
+		return -1;
+	memcpy(e.next, entry.digest, sizeof(e.next));
+	snprintf(e.meta, sizeof(e.meta), "%s", meta);
+	e.size = entry.size;
+	store_close(e.s);
+	e.s = NULL;
+	*state = &e;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct env *e = *state;
+	store_close(e->s);
+	nftw(e->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+	return 0;
+}
+
+static void test_alloc(void **state)
+{
+	try_all(*state, LIBCFAULT_ALLOC);
+}
+
+static void test_write(void **state)
+{
+	try_all(*state, LIBCFAULT_WRITE);
+}
+
+static void test_fsync(void **state)
+{
+	try_all(*state, LIBCFAULT_FSYNC);
+}
+
+static void test_rename(void **state)
+{
+	try_all(*state, LIBCFAULT_RENAME);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_alloc, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_write, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fsync, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rename, setup, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
