@@ -192,6 +192,25 @@ static int find_user(const struct option *o, const char *text, uid_t *ret, struc
 	return 0;
 }
 
+// "NAME", or "OWNER/NAME", which is kept as "UID/NAME": images know their owners by number.
+static int read_trusted(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+{
+	const char *slash = strchr(text, '/');
+	uid_t uid = 0;
+	if (!slash)
+		return read_item(conf, o, text, err);
+	vc_autofree char *owner = strndup(text, (size_t)(slash - text)), *item = NULL;
+	if (!owner)
+		return vc_error_errno(err, "%s", o->name);
+	if (find_user(o, owner, &uid, err) < 0)
+		return -1;
+	if (asprintf(&item, "%lu%s", (unsigned long)uid, slash) < 0) {
+		item = NULL;
+		return vc_error_errno(err, "%s", o->name);
+	}
+	return read_item(conf, o, item, err);
+}
+
 static int read_slurm_user(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
 {
 	conf->slurm_uid = 0;
@@ -355,7 +374,7 @@ static const struct option options[] = {
 	NUMBER_START("work-threads", work_threads, "4", 1, 64),
 	DURATION("task-grace", task_grace_ms, "30s", 0), // as Slurm's KillWait
 	LIST("mount-allow", read_dir_item, mount_allow, "{}"),
-	LIST("trusted-images", read_item, trusted_images, "{}"),
+	LIST("trusted-images", read_trusted, trusted_images, "{}"),
 	LIST("env-filter", read_item, env_filter,
 	     "{'SPANK_*', 'SLURM_SPANK_*', 'LD_PRELOAD', 'LD_AUDIT', 'DBUS_*', 'XDG_RUNTIME_DIR', 'SSH_*', 'DISPLAY', "
 	     "'WAYLAND_DISPLAY', 'XAUTHORITY', 'KRB5CCNAME', 'MAIL', 'INVOCATION_ID', 'JOURNAL_STREAM', 'NOTIFY_SOCKET'}"),

@@ -66,7 +66,7 @@ struct conf {
 	unsigned hv_threads, work_threads; // (start)
 	uint64_t task_grace_ms;		   // between SIGTERM and SIGKILL, and for a vcexec that went away
 	char **mount_allow;		   // mount-allow: host directories that --vcluster-mount may name, with what is below
-	char **trusted_images;		   // trusted-images: "owner/name" or "name" of images that may mount
+	char **trusted_images;		   // trusted-images: "uid/name" or "name" of images that may mount
 	char **env_filter;		   // env-filter: variables (glob patterns) not passed into guests
 
 	// network of the clusters

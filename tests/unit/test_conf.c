@@ -54,6 +54,7 @@ static void test_values(void **state)
 				 "env-filter = {}\n"
 				 "mount-allow = {\"/data\", \"/scratch/\"}\n"
 				 "admin-users = {root, 4711}\n"
+				 "trusted-images = {base, \"root/mpich\", \"4711/own\"}\n"
 				 "vni-range = \"100-200\"\n"
 				 "network = \"10.9.8.0/24\"\n"
 				 "hypervisor = tcg\n",
@@ -77,6 +78,10 @@ static void test_values(void **state)
 	assert_false(conf_mount_allowed(conf, "/database"));
 	assert_false(conf_mount_allowed(conf, "/data/../etc"));
 	assert_true(conf_is_admin(conf, 4711));
+	assert_true(conf_image_trusted(conf, "base"));
+	assert_true(conf_image_trusted(conf, "0/mpich"));
+	assert_true(conf_image_trusted(conf, "4711/own"));
+	assert_false(conf_image_trusted(conf, "own"));
 	assert_int_equal(conf->vni_max, 200);
 	assert_int_equal(conf->hypervisor, CONF_HV_TCG);
 	conf_destroy(conf);
@@ -100,6 +105,7 @@ static void test_mistakes(void **state)
 		{"hypervisor = xen\n", ":1:", "xen"},
 		{"admin-users = {nobody-here}\n", ":1:", "no user"},
 		{"slurm-user = nobody-here\n", ":1:", "no user"},
+		{"trusted-images = {\"nobody-here/mpich\"}\n", ":1:", "no user"},
 		{"boot-timeout = 5x\n", ":1:", "boot-timeout"},
 		{"boot-timeout = 1ms\n", ":1:", "less than"},
 		{"log-level = loud\n", ":1:", "loud"},
