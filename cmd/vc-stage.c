@@ -5,6 +5,7 @@
 // never seen by root. Started by vcd before the job (in, --as USER drops root first) and by vcexec after the batch
 // script (out). On the way out only the names that were asked for are unpacked, whatever the guest's tar sends.
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
 #include <pwd.h>
@@ -123,12 +124,25 @@ static int wait_for(pid_t pid, const char *what, struct vc_error *err)
 			    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
 }
 
+// Neither side may read what is our own standard input; the pipe must not become one of descriptors 0 to 2.
+static int open_null(struct vc_error *err)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	return fd < 0 ? vc_error_errno(err, "/dev/null") : fd;
+}
+
 static int stage(const struct stage *s, struct vc_error *err)
 {
 	int fds[2];
+	vc_autoclose int null = open_null(err);
+	if (null < 0)
+		return -1;
 	if (pipe(fds) < 0)
 		return vc_error_errno(err, "pipe");
-	pid_t sender = run(s, s->out, -1, fds[1]);
+	pid_t sender = run(s, s->out, null, fds[1]);
 	close(fds[1]);
 	pid_t receiver = run(s, !s->out, fds[0], -1);
 	close(fds[0]);

@@ -114,12 +114,13 @@ static void output_close(struct output *o)
 	o->waiting = false;
 }
 
-// Lets go of a standard descriptor; /dev/null keeps its number from being given to something else.
+// Lets go of a standard descriptor; /dev/null keeps its number from being given to something else, also in a program
+// that the caller starts afterwards.
 static void release(int fd)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null >= 0 && null != fd) {
-		dup3(null, fd, O_CLOEXEC);
+		dup2(null, fd);
 		close(null);
 	} else if (null < 0) {
 		close(fd);
