@@ -11,11 +11,13 @@
 #include <time.h>
 
 #include "libvc/cleanup.h"
+#include "libvc/limits.h"
 
 #define LINE_MAX_BYTES 2048 // one log line; longer text is cut
 
 static struct {
 	const char *ident;
+	char host[VC_HOSTNAME_MAX + 2]; // with a blank behind it; "": not said
 	enum vc_log_sink sink;
 	enum vc_log_level max_level;
 } log_state = {.ident = "vcluster", .sink = VC_LOG_STDERR, .max_level = VC_LOG_INFO};
@@ -35,6 +37,11 @@ void vc_log_open(const char *ident, enum vc_log_sink sink, enum vc_log_level max
 	log_state.max_level = max_level;
 	if (sink == VC_LOG_SYSLOG)
 		openlog(ident, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+}
+
+void vc_log_set_host(const char *host)
+{
+	snprintf(log_state.host, sizeof(log_state.host), "%s ", host);
 }
 
 void vc_log_set_level(enum vc_log_level max_level)
@@ -86,7 +93,7 @@ static void write_line(enum vc_log_level level, const char *line)
 	clock_gettime(CLOCK_REALTIME, &now);
 	localtime_r(&now.tv_sec, &tm);
 	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-	fprintf(stderr, "%s.%03ld %s: %s: %s\n", stamp, now.tv_nsec / 1000000, log_state.ident, level_name(level), line);
+	fprintf(stderr, "%s.%03ld %s%s: %s: %s\n", stamp, now.tv_nsec / 1000000, log_state.host, log_state.ident, level_name(level), line);
 }
 
 void vc_log_ctx(enum vc_log_level level, const struct vc_log_ctx *ctx, const char *fmt, ...)

@@ -17,6 +17,7 @@ struct vc_log_ctx {
 };
 
 void vc_log_open(const char *ident, enum vc_log_sink sink, enum vc_log_level max_level);
+void vc_log_set_host(const char *host); // in each line on standard error; journal and syslog know it themselves
 void vc_log_set_level(enum vc_log_level max_level);
 int vc_log_level_from_name(const char *name, enum vc_log_level *ret_level);
 void vc_log_ctx(enum vc_log_level level, const struct vc_log_ctx *ctx, const char *fmt, ...)

@@ -214,6 +214,7 @@ struct vcd *vcd_create(const char *conf_path, struct vc_error *err)
 		return NULL;
 	}
 	vc_log_open("vcd", vcd->conf->log_sink, vcd->conf->log_level);
+	vc_log_set_host(vcd->conf->host_name);
 	vcd->controller = conf_is_controller(vcd->conf);
 	uv_timer_init(&vcd->loop, &vcd->exit_timer);
 	vcd->exit_timer.data = vcd;

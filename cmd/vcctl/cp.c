@@ -15,6 +15,7 @@
 #include "cmd/vcctl/copy.h"
 #include "cmd/vcctl/session.h"
 #include "libvc/cleanup.h"
+#include "libvc/json.h"
 
 // In the guest: $1 where to, $2 the one name in the archive, or nothing when there are several.
 static const char receive_script[] =
@@ -224,6 +225,30 @@ static int copy_from(const struct ctl *ctl, const struct copy_side *from, const 
 	return 0;
 }
 
+// --json: what went where, {copied: [{member, rank, host}], from: [...], to}.
+static int print_copied(const struct ctl *ctl, const struct copy_side *side, char **sources, int n, const char *to, struct vc_error *err)
+{
+	vc_autofree struct target *targets = NULL;
+	size_t n_targets;
+	if (target_find(ctl, side->job, side->member, &targets, &n_targets, err) < 0)
+		return -1;
+	vc_autojson struct json_object *result = json_object_new_object();
+	struct json_object *copied = json_object_new_array(), *from = json_object_new_array();
+	for (size_t i = 0; i < n_targets; i++) {
+		struct json_object *item = json_object_new_object();
+		vc_json_add_str(item, "member", targets[i].name);
+		vc_json_add_u64(item, "rank", targets[i].rank);
+		vc_json_add_str(item, "host", targets[i].host);
+		json_object_array_add(copied, item);
+	}
+	for (int i = 0; i < n; i++)
+		json_object_array_add(from, json_object_new_string(sources[i]));
+	vc_json_add(result, "copied", copied);
+	vc_json_add(result, "from", from);
+	vc_json_add_str(result, "to", to);
+	return ctl_print_json(result);
+}
+
 // --- the verb ----------------------------------------------------------------------------------------------------
 
 static int any_remote(char **words, int n, bool *ret, struct vc_error *err)
@@ -259,6 +284,8 @@ int ctl_cp(struct ctl *ctl, char **args, int n, struct vc_error *err)
 	int rc = -1;
 	if (copy_side_parse(args[0], &first, err) == 0 && copy_side_parse(args[n - 1], &last, err) == 0)
 		rc = copy(ctl, args, n, &first, &last, err);
+	if (rc == 0 && ctl->json)
+		rc = print_copied(ctl, last.job ? &last : &first, args, n - 1, args[n - 1], err);
 	copy_side_clear(&first);
 	copy_side_clear(&last);
 	return rc < 0 ? ctl_fail(err) : CTL_OK;

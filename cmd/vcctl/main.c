@@ -39,7 +39,7 @@ static const struct verb {
 	{"exec", NULL, "JOB MEMBER [-- COMMAND [ARG...]]", "run a command, or a shell, in a member",
 	 "vcctl exec 123 vc123-1 -- ps aux", OPT_PTY | OPT_ROOT, 2, 1 << 16, ctl_exec},
 	{"cp", NULL, "SRC... DST", "copy to or from members, as JOB:MEMBER:PATH",
-	 "vcctl cp input.dat 123:all:/tmp/", 0, 2, 1 << 16, ctl_cp},
+	 "vcctl cp input.dat 123:all:/tmp/", OPT_JSON, 2, 1 << 16, ctl_cp},
 	{"image", "build", "RECIPE", "build an image from a recipe", "vcctl image build mpich.recipe", OPT_JSON, 1, 1,
 	 ctl_image_build},
 	{"image", "import", "NAME TAR", "make an image of a tar; --public: for everybody",

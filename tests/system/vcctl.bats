@@ -135,7 +135,9 @@ console_shows_line() {
     sum=$(as alice sha256sum data | cut -d' ' -f1)
     assert_contains "$(as alice sh -c "vcctl exec $JOB 1 -- sha256sum <data")" "$sum"
     assert_contains "$(as alice sh -c "vcctl exec $JOB 1 -- cat <data | sha256sum")" "$sum"
-    as alice vcctl cp data "$JOB:all:/tmp/"
+    run as alice vcctl cp --json data "$JOB:all:/tmp/"
+    assert_equal "$(json '[(m["member"], m["host"]) for m in d["copied"]], d["from"]' <<<"$output")" \
+        "([('vc$JOB-0', 'n1'), ('vc$JOB-1', 'n2')], ['data'])"
     for rank in 0 1; do
         as alice vcctl cp "$JOB:$rank:/tmp/data" "data.$rank"
         assert_contains "$(as alice sha256sum "data.$rank")" "$sum"
