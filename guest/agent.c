@@ -12,6 +12,7 @@
 #include "guest/hostrpc.h"
 #include "guest/local.h"
 #include "guest/members.h"
+#include "guest/port.h"
 #include "guest/rsh.h"
 #include "guest/tasks.h"
 #include "libvc/cleanup.h"
@@ -70,9 +71,12 @@ static void port_writable(void *ctx, struct wire *w)
 static void port_end(void *ctx, struct wire *w, const struct vc_error *why)
 {
 	struct agent *a = ctx;
-	vc_log_err("the link to the host is broken: %s; powering off", why->text);
+	port_down(ctx, w);
 	wire_destroy(w);
 	a->port = NULL;
+	if (a->vsock_port)
+		return; // vcd is being restarted: the tick connects again
+	vc_log_err("the link to the host is broken: %s; powering off", why->text);
 	agent_stop(a, 0);
 }
 
@@ -96,9 +100,19 @@ static void sigterm_cb(uv_signal_t *handle, int signo)
 	agent_stop(handle->data, 0);
 }
 
+static void connect_again(struct agent *a)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	int fd = port_connect(a->vsock_port);
+	if (fd >= 0)
+		a->port = wire_create(a->wires, fd, a->boot, &port_ops, a, &err);
+}
+
 static void tick_cb(uv_timer_t *handle)
 {
 	struct agent *a = handle->data;
+	if (!a->port && a->vsock_port && !a->stopping)
+		connect_again(a);
 	hostrpc_tick(a->rpc);
 }
 
@@ -163,10 +177,10 @@ static int init_loop(struct agent *a, struct vc_error *err)
 }
 
 // The link last: its first frames need everything else.
-int agent_init(struct agent *a, int link_fd, struct vc_error *err)
+int agent_init(struct agent *a, int link_fd, uint32_t vsock_port, struct vc_error *err)
 {
 	vc_autoclose int fd = link_fd;
-	*a = (struct agent){0};
+	*a = (struct agent){.vsock_port = vsock_port};
 	make_boot_id(a->boot);
 	if (init_loop(a, err) < 0)
 		return -1;

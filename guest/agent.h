@@ -25,7 +25,8 @@ struct agent {
 	struct setup *setup;	 // NULL until guest.configure
 	struct members *members; // the view and what is made of it
 	struct wires *wires;
-	struct wire *port; // to the host
+	struct wire *port; // to the host; NULL while a vsock link is broken
+	uint32_t vsock_port; // 0: the link is a virtio-serial port
 	struct tasks *tasks;
 	struct local *local;
 	struct rsh *rsh;
@@ -35,8 +36,8 @@ struct agent {
 	bool stopping;
 };
 
-// Takes the link's descriptor. A guest that cannot have its agent is of no use: the caller powers off.
-int agent_init(struct agent *a, int link_fd, struct vc_error *err);
+// Takes the link's descriptor; vsock_port: where to connect again when it breaks, 0 for a device, which stays. A guest that cannot have its agent is of no use: the caller powers off.
+int agent_init(struct agent *a, int link_fd, uint32_t vsock_port, struct vc_error *err);
 void agent_run(struct agent *a); // until agent_stop() has done its work
 
 // guest.configure. The same cluster and rank again refreshes; anything else is refused.

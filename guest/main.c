@@ -32,8 +32,8 @@ static int run_guest(struct vc_error *err)
 	signal(SIGPIPE, SIG_IGN);
 	if (boot_run(&params, err) < 0)
 		return -1;
-	int fd = port_open(params.vsock_port, err);
-	if (fd < 0 || agent_init(&agent, fd, err) < 0)
+	int fd = port_open(&params.vsock_port, err);
+	if (fd < 0 || agent_init(&agent, fd, params.vsock_port, err) < 0)
 		return -1;
 	agent_run(&agent);
 	return 0;

@@ -18,6 +18,8 @@
 
 #define WAIT_STEPS 3000 // of POLL_MS: 30 s; the port is announced by the host after the driver has started
 #define POLL_MS 10
+#define VSOCK_STEPS 200  // of POLL_MS and up to CONNECT_MS each: 2 s without an answer, and vsock does not work here
+#define CONNECT_MS 200	 // the host's kernel answers at once; this bounds how long the agent may stand still
 #define CLASS_DIR "/sys/class/virtio-ports"
 
 static int has_name(const char *port)
@@ -55,28 +57,30 @@ static int open_virtio(void)
 	return find_port(path, sizeof(path)) ? open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC) : -1;
 }
 
-static int open_vsock(uint32_t port)
+int port_connect(uint32_t vsock_port)
 {
-	struct sockaddr_vm addr = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port};
-	int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		vc_cleanup_close(&fd);
-		fd = -1;
-	}
-	return fd;
+	const struct sockaddr_vm addr = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = vsock_port};
+	const struct timeval limit = {.tv_usec = CONNECT_MS * 1000};
+	vc_autoclose int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &limit, sizeof(limit));
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+		return -1;
+	return vc_steal_fd(&fd);
 }
 
-int port_open(uint32_t vsock_port, struct vc_error *err)
+int port_open(uint32_t *vsock_port, struct vc_error *err)
 {
 	const struct timespec pause = {0, POLL_MS * 1000000L};
 	for (int i = 0; i < WAIT_STEPS; i++) {
-		int fd = vsock_port ? open_vsock(vsock_port) : open_virtio();
+		int fd = *vsock_port ? port_connect(*vsock_port) : open_virtio();
 		if (fd >= 0)
 			return fd;
+		if (i >= VSOCK_STEPS)
+			*vsock_port = 0; // every machine has the other port as well
 		nanosleep(&pause, NULL);
 	}
-	if (vsock_port)
-		return vc_error_errno(err, "no link to the host: vsock port %u", vsock_port);
 	return vc_error_set(err, VC_EHOST, "no link to the host: no virtio-serial port is named " PORT_NAME
 			    " (is it in the domain, is virtio_console in the initramfs?)");
 }

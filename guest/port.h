@@ -9,7 +9,10 @@
 
 #define PORT_NAME "org.vcluster.0"
 
-// vsock_port 0: virtio-serial. Waits a bounded time for the device. Returns the descriptor or -1.
-int port_open(uint32_t vsock_port, struct vc_error *err);
+// *vsock_port 0: virtio-serial. Where the host does not answer at that vsock port, the virtio-serial port is taken and
+// *vsock_port becomes 0. Waits a bounded time for the device. Returns the descriptor or -1.
+int port_open(uint32_t *vsock_port, struct vc_error *err);
+// One attempt by vsock; -1 when the host does not take it.
+int port_connect(uint32_t vsock_port);
 
 #endif

@@ -305,6 +305,16 @@ static int read_hypervisor(struct conf *conf, const struct option *o, const char
 	return 0;
 }
 
+static int read_guest_link(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+{
+	static const struct choice choices[] = {{"auto", CONF_LINK_AUTO}, {"virtio-serial", CONF_LINK_SERIAL}};
+	int value = 0;
+	if (read_choice(choices, VC_ARRAY_LEN(choices), o, text, &value, err) < 0)
+		return -1;
+	conf->guest_link = (enum conf_link)value;
+	return 0;
+}
+
 static int read_log_level(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
 {
 	if (vc_log_level_from_name(text, &conf->log_level) < 0)
@@ -363,6 +373,7 @@ static const struct option options[] = {
 	LIST("admin-groups", read_admin_group, admin_gids, "{}"),
 	TEXT("libvirt-uri", libvirt_uri, "qemu:///system"),
 	OWN("hypervisor", read_hypervisor, "auto"),
+	{.name = "guest-link", .read = read_guest_link, .def = "auto", .start = true},
 	TEXT("qemu-user", qemu_user, ""),
 	MIB("overhead-mem", overhead_mib, "96M", 0, 1u << 20), // a 192 MiB guest under TCG held 280 MB when measured
 	NUMBER("overhead-percent", overhead_percent, "2", 0, 100),
@@ -579,6 +590,8 @@ static bool option_equal(const struct conf *a, const struct conf *b, const struc
 	const void *pa = (const char *)a + o->offset, *pb = (const char *)b + o->offset;
 	if (o->read == read_log_sink)
 		return a->log_sink == b->log_sink;
+	if (o->read == read_guest_link)
+		return a->guest_link == b->guest_link;
 	if (o->list)
 		return strv_equal(*(char ***)(uintptr_t)pa, *(char ***)(uintptr_t)pb);
 	if (o->read == read_u32)

@@ -10,7 +10,7 @@
 #include "libvc/cleanup.h"
 
 // PCI slots on the root bus; 0x00 and 0x1f are q35's own.
-enum slot { SLOT_DISK = 2, SLOT_NET, SLOT_SERIAL, SLOT_RNG, SLOT_BALLOON, SLOT_MOUNT_FIRST };
+enum slot { SLOT_DISK = 2, SLOT_NET, SLOT_SERIAL, SLOT_RNG, SLOT_BALLOON, SLOT_MOUNT_FIRST, SLOT_VSOCK = 0x1e };
 
 struct writer {
 	FILE *out;
@@ -166,6 +166,15 @@ static void put_channel(struct writer *w, const struct domxml *d)
 	put(w, "      <target type='virtio' name='%s'/>\n    </channel>\n", DOMXML_CHANNEL);
 }
 
+static void put_vsock(struct writer *w, const struct domxml *d)
+{
+	if (!d->vsock_cid)
+		return;
+	put(w, "    <vsock model='virtio'>\n      <cid auto='no' address='%u'/>\n", d->vsock_cid);
+	put_slot(w, SLOT_VSOCK);
+	put(w, "    </vsock>\n");
+}
+
 static void put_console(struct writer *w, const struct domxml *d)
 {
 	if (d->console) {
@@ -206,6 +215,7 @@ static void put_devices(struct writer *w, const struct domxml *d)
 	put_channel(w, d);
 	put_console(w, d);
 	put_mounts(w, d);
+	put_vsock(w, d);
 	put_small_devices(w);
 	put(w, "  </devices>\n");
 }

@@ -46,6 +46,7 @@ struct domxml {
 	const char *cache;	 // QEMU's cache mode of it
 	const char *tap, *mac;	 // tap NULL: no network
 	uint32_t mtu;
+	uint32_t vsock_cid;	 // 0: no vsock
 	const char *channel;	 // unix socket of the guest link; NULL: none
 	const char *console;	 // unix socket of the serial console; NULL: log only
 	const char *console_log;

@@ -44,7 +44,7 @@ struct glink {
 	struct glink_route *routes;
 	unsigned n_routes;
 	bool was_blocked, closed;
-	uint64_t down_since, retry_at;
+	uint64_t down_since, retry_at, take_at;
 	struct glink_counts total; // of closed connections
 };
 
@@ -350,6 +350,25 @@ static void try_connect(struct glink *g)
 	g->io = pollio_create(g->loop, vc_steal_fd(&fd), g->boot, &link_ops, g, &err);
 	if (!g->io)
 		vc_log_err("guest %s: %s", g->name, err.text);
+}
+
+void glink_take(struct glink *g, int fd)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	uint64_t now = uv_now(g->loop);
+	if (g->closed || now < g->take_at) {
+		close(fd);
+		return;
+	}
+	g->take_at = now + GLINK_TAKE_MS;
+	if (g->io) {
+		pollio_close(vc_steal(&g->io));
+		mark_down(g, "the guest has connected anew");
+	}
+	g->io = pollio_create(g->loop, fd, g->boot, &link_ops, g, &err);
+	if (!g->io)
+		vc_log_err("guest %s: %s", g->name, err.text);
+	link_written(g);
 }
 
 static void on_tick(uv_timer_t *timer)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The link of one guest: the unix socket of its virtio-serial port, kept open, with all that travels on it.
+// The link of one guest, with all that travels on it: the unix socket of its virtio-serial port, kept open, or the vsock
+// connection that the guest makes.
 //
 // Session 0 is the RPC with vcguestd. Sessions with VC_SESSION_FROM_GUEST go to the sink (gslurm). All others are
 // relayed frame by frame to the route that a task registered; no stream state is kept here. The guest is hostile:
@@ -19,6 +20,7 @@
 #define GLINK_CALLS_MAX 16u		// our requests under way to one guest
 #define GLINK_ROUTES_MAX 1024u		// task sessions of one guest
 #define GLINK_RELAY_MAX (1u << 20)	// bytes waiting for a guest before its clients are not read any more
+#define GLINK_TAKE_MS 100u		// between two connections that a guest makes
 #define GLINK_RECONNECT_MS 100u		// QEMU's socket exists from the domain's start; this is for a broken connection
 
 struct glink;
@@ -49,6 +51,9 @@ struct glink_sink {
 
 struct glink *glink_create(uv_loop_t *loop, const char *path, const char *name, const struct glink_ops *ops, void *ctx,
 			   struct vc_error *err);
+// A connection that the guest made itself (vsock); takes fd. It replaces the one there is; while it lasts, the unix socket
+// is left alone. One that comes at once after another is closed: a guest may not keep us busy with it.
+void glink_take(struct glink *g, int fd);
 // Fails calls with VC_ECANCELED, tells the routes code and message, closes. The memory goes in the loop's next turns.
 void glink_close(struct glink *g, const char *code, const char *message);
 void glink_set_sink(struct glink *g, const struct glink_sink *sink); // copied

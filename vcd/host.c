@@ -32,6 +32,7 @@
 #include "vcd/state.h"
 #include "vcd/task.h"
 #include "vcd/vcd.h"
+#include "vcd/vsock.h"
 #include "vcd/work.h"
 
 #define TICK_MS 250u		// limits of shares, retries
@@ -160,7 +161,7 @@ static void finder_done(void *ctx, const struct vc_error *err)
 	h->kernel = vc_steal(&f->kernel);
 	h->initrd = vc_steal(&f->initrd);
 	h->machine = (struct sharework_machine){
-		.type = hv_is_fake(h->hv) ? DOMXML_TEST : f->kvm ? DOMXML_KVM : DOMXML_TCG, .kernel = h->kernel, .initrd = h->initrd};
+		.type = hv_is_fake(h->hv) ? DOMXML_TEST : f->kvm ? DOMXML_KVM : DOMXML_TCG, .kernel = h->kernel, .initrd = h->initrd, .vsock = h->vsock != NULL};
 	h->machine_known = true;
 	vc_log_info("guests of this host: %s, kernel %s", f->kvm ? "KVM" : "emulated (TCG)", h->kernel);
 	tell_machine(h, NULL);
@@ -556,6 +557,9 @@ static void check_machine(struct check_report *report, void *ctx)
 		check_finding(report, CHECK_INFO, "", "guests run with KVM");
 	else if (!h->machine_known && !h->finding)
 		check_finding(report, CHECK_ERROR, "look into the log of vcd on this host", "guests cannot be started on this host");
+	// Slurm makes a job's cgroup with its first step, after PrologSlurmctld, and cannot remove one with others' processes
+	check_finding(report, CHECK_INFO, "", "guests' hypervisor processes are in libvirt's cgroups, not in their jobs': "
+		      "`vcctl show JOB` has their usage, sacct has not");
 	if (!hv_can_cap_memory())
 		check_finding(report, CHECK_INFO, "give this host a memory cgroup controller, and vcd CAP_SYS_RESOURCE",
 			      "the memory of guests' hypervisor processes is not capped");
@@ -675,6 +679,25 @@ static void on_tick(uv_timer_t *timer)
 	bury_dead(h);
 }
 
+static void on_vsock(void *ctx, uint32_t cid, int fd)
+{
+	struct host *h = ctx;
+	struct share *s = h->shares;
+	while (s && !share_take_link(s, cid, fd))
+		s = share_next(s);
+	if (!s)
+		close(fd);
+}
+
+static void open_vsock(struct host *h)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (h->vcd->conf->guest_link == CONF_LINK_SERIAL || hv_is_fake(h->hv))
+		return;
+	h->vsock = vsock_create(&h->vcd->loop, on_vsock, h, &err);
+	vc_log_info("guest links of this host: %s%s", h->vsock ? "vsock" : "virtio-serial, as vsock is not offered: ", err.text);
+}
+
 static int fill(struct host *h, struct vc_error *err)
 {
 	struct vcd *vcd = h->vcd;
@@ -708,6 +731,7 @@ struct host *host_create(struct vcd *vcd, struct vc_error *err)
 		host_destroy(h);
 		return NULL;
 	}
+	open_vsock(h);
 	uv_timer_init(&vcd->loop, &h->timer);
 	h->timer.data = h;
 	uv_timer_start(&h->timer, on_tick, 0, TICK_MS);
@@ -726,6 +750,7 @@ void host_stop(struct host *h)
 	for (struct share *s = h->shares; s; s = share_next(s))
 		share_stop(s);
 	tasks_stop(h->tasks);
+	vsock_close(vc_steal(&h->vsock));
 	hv_stop(h->hv);
 }
 

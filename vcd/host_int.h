@@ -16,6 +16,7 @@ struct admission;
 struct early;
 struct roster;
 struct tasks;
+struct vsock;
 
 struct taken { // a share of the database, until it is walked
 	struct taken *next;
@@ -40,6 +41,7 @@ struct released {
 struct host {
 	struct vcd *vcd;
 	struct hv *hv;
+	struct vsock *vsock; // NULL: links are virtio-serial ports
 	struct tasks *tasks;
 	uv_timer_t timer;
 	bool timer_up, stopped;

@@ -19,6 +19,7 @@
 #include "vcd/rpc.h"
 #include "vcd/state.h"
 #include "vcd/vcd.h"
+#include "vcd/vsock.h"
 #include "vcd/work.h"
 
 #define IMAGE_LIMIT_MS (30u * 60 * 1000) // fetching the largest image over a slow site network
@@ -1201,6 +1202,20 @@ struct glink *share_link(struct share *s, uint32_t rank, struct vc_error *err)
 	else
 		return m->link;
 	return NULL;
+}
+
+bool share_take_link(struct share *s, uint32_t cid, int fd)
+{
+	for (size_t i = 0; i < s->n_members; i++) {
+		if (vsock_cid(s->work->plan->net.vni, i) != cid)
+			continue;
+		if (s->members[i].link)
+			glink_take(s->members[i].link, fd);
+		else
+			close(fd); // it has just started, or ends: it tries again
+		return true;
+	}
+	return false;
 }
 
 static const char *member_state(const struct member *m)

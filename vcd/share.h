@@ -53,6 +53,7 @@ static inline const struct plan *share_plan(struct share *s)
 	return share_work(s)->plan;
 }
 struct glink *share_link(struct share *s, uint32_t rank, struct vc_error *err); // of a member here that runs
+bool share_take_link(struct share *s, uint32_t cid, int fd); // a guest connects by vsock: true takes fd, its CID is of a member here
 struct json_object *share_usage(const struct share *s); // {usage: [...]} of a released one; NULL: unknown
 struct json_object *share_inventory(struct share *s);
 

@@ -29,10 +29,12 @@
 #include "vcd/net.h"
 #include "vcd/peer.h"
 #include "vcd/vcd.h"
+#include "vcd/vsock.h"
 
 #define FETCH_STALL_MS 30000	  // without a byte from the controller; its disk may be busy with another build
 #define FETCH_FRAME_MAX (4u << 20) // bytes of one DATA frame that is taken
 #define MARK_MAX 128		  // bytes of a job's marker
+#define CMDLINE_MAX 256 // bytes of a guest kernel's command line, all of it ours
 #define OVERLAY_CACHE "unsafe"	  // a member's disk ends with the job: no flush of the guest has to reach the platter
 #define QEMU_IMG "qemu-img"
 
@@ -525,10 +527,27 @@ static int files_fill(struct files *f, const struct sharework *w, uint32_t rank,
 	return 0;
 }
 
+// Speculation is a real processor's trouble: an emulated guest only pays for its mitigations.
+static void build_cmdline(const struct sharework_machine *machine, char buf[CMDLINE_MAX])
+{
+	int n = snprintf(buf, CMDLINE_MAX, "console=ttyS0 quiet panic=-1 no_timer_check %svcluster.root=/dev/vda vcluster.rootfstype=ext4",
+			 machine->type == DOMXML_TCG ? "mitigations=off " : "");
+	if (machine->vsock)
+		snprintf(buf + n, CMDLINE_MAX - (size_t)n, " vcluster.link=vsock:%u", VSOCK_PORT);
+}
+
+static uint32_t member_cid(const struct sharework *w, const struct plan_member *m)
+{
+	size_t i = 0;
+	while (w->members[i] != m)
+		i++;
+	return vsock_cid(w->plan->net.vni, i);
+}
+
 static char *build_xml(const struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
 		       const struct files *f, struct vc_error *err)
 {
-	char name[32], tap[NET_NAME_LEN];
+	char name[32], tap[NET_NAME_LEN], cmdline[CMDLINE_MAX];
 	uint32_t cpus[PLAN_CPUS_MAX];
 	const struct plan *plan = w->plan;
 	struct domxml d = {
@@ -542,21 +561,20 @@ static char *build_xml(const struct sharework *w, const struct sharework_machine
 		.n_cpus = host_cpus(w, m, cpus),
 		.kernel = machine->kernel,
 		.initrd = machine->initrd,
-		// speculation is a real processor's trouble: an emulated guest only pays for its mitigations
-		.cmdline = machine->type == DOMXML_TCG
-				   ? "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off vcluster.root=/dev/vda vcluster.rootfstype=ext4"
-				   : "console=ttyS0 quiet panic=-1 no_timer_check vcluster.root=/dev/vda vcluster.rootfstype=ext4",
+		.cmdline = cmdline,
 		.overlay = f->overlay,
 		.cache = OVERLAY_CACHE,
 		.tap = net_tap_name(plan->id, m->rank, tap),
 		.mac = m->mac,
 		.mtu = plan->net.mtu,
+		.vsock_cid = machine->vsock ? member_cid(w, m) : 0,
 		.channel = f->link,
 		.console = f->console,
 		.console_log = f->log,
 		.mounts = f->mounts,
 		.n_mounts = plan->spec->n_mounts,
 	};
+	build_cmdline(machine, cmdline);
 	return domxml_build(&d, err);
 }
 

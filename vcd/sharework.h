@@ -52,6 +52,7 @@ struct sharework {
 struct sharework_machine {
 	enum domxml_type type;
 	const char *kernel, *initrd;
+	bool vsock; // the guest link may be one
 };
 
 // Takes the plan in every case. Refuses (VC_EUSER) mounts that vcd.conf or the image do not allow.

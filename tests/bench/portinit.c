@@ -92,7 +92,7 @@ int main(void)
 {
 	struct boot_params params;
 	struct vc_error err = VC_ERROR_INIT;
-	int fd = boot_run(&params, &err) < 0 ? -1 : port_open(params.vsock_port, &err);
+	int fd = boot_run(&params, &err) < 0 ? -1 : port_open(&params.vsock_port, &err);
 	if (fd >= 0)
 		serve(fd, &err);
 	fprintf(stderr, "portinit: %s\n", err.text);

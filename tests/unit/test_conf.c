@@ -57,6 +57,7 @@ static void test_values(void **state)
 				 "trusted-images = {base, \"root/mpich\", \"4711/own\"}\n"
 				 "vni-range = \"100-200\"\n"
 				 "network = \"10.9.8.0/24\"\n"
+				 "guest-link = virtio-serial\n"
 				 "hypervisor = tcg\n",
 				 &err);
 	assert_string_equal(err.text, "");
@@ -84,6 +85,7 @@ static void test_values(void **state)
 	assert_false(conf_image_trusted(conf, "own"));
 	assert_int_equal(conf->vni_max, 200);
 	assert_int_equal(conf->hypervisor, CONF_HV_TCG);
+	assert_int_equal(conf->guest_link, CONF_LINK_SERIAL);
 	conf_destroy(conf);
 }
 
@@ -103,6 +105,7 @@ static void test_mistakes(void **state)
 		{"vni-range = \"9-3\"\n", ":1:", "vni-range"},
 		{"hosts = {\"n1=10.0.0.1\",\n\"n2\"}\n", ":2:", "NAME=ADDRESS"},
 		{"hypervisor = xen\n", ":1:", "xen"},
+		{"guest-link = wire\n", ":1:", "wire"},
 		{"admin-users = {nobody-here}\n", ":1:", "no user"},
 		{"slurm-user = nobody-here\n", ":1:", "no user"},
 		{"trusted-images = {\"nobody-here/mpich\"}\n", ":1:", "no user"},

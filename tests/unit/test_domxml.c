@@ -75,6 +75,8 @@ static void test_kvm_pinned(void **state)
 	d.n_cpus = 1;
 	d.owner.rank = 1;
 	check(&d, "domain-kvm-shared-cpu");
+	d.vsock_cid = 0x40040040;
+	check(&d, "domain-vsock");
 }
 
 static void test_mounts(void **state)

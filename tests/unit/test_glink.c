@@ -2,6 +2,7 @@
 // vcd/glink against a fake guest: a unix socket with libvc's own link and mux behind it, and a hostile one.
 #include "tests/unit/test.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -268,6 +269,34 @@ static void test_reconnect(void **state)
 	assert_int_equal(glink_counts(f->g).routes, 1);
 }
 
+// The guest connects by itself, as over vsock: the link moves there, and back when that connection breaks. What comes at
+// once after another is closed.
+static void test_take(void **state)
+{
+	struct fixture *f = *state;
+	int fds[2], flood[2];
+	until(f, &f->hellos, 1);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	pollio_close(f->io);
+	f->io = pollio_create(&f->loop, fds[0], "ffffffffffffffffffffffffffffffff", &guest_ops, f, NULL);
+	assert_non_null(f->io);
+	glink_take(f->g, fds[1]);
+	until(f, &f->hellos, 2);
+	assert_int_equal(f->downs, 1);
+	assert_int_equal(glink_call(f->g, "guest.view", NULL, 5000, on_answer, f, NULL), 0);
+	until(f, &f->answers, 1);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, flood), 0);
+	int twice = dup(flood[1]);
+	glink_take(f->g, twice); // may be taken
+	glink_take(f->g, flood[1]); // not this one
+	assert_int_equal(fcntl(flood[1], F_GETFD), -1);
+	close(flood[0]);
+	pollio_close(f->io);
+	f->io = NULL;
+	until(f, &f->hellos, 3); // the link is back on the unix socket
+	assert_true(glink_is_up(f->g));
+}
+
 static void send_data(struct fixture *f, uint64_t session)
 {
 	uint8_t body[] = "x";
@@ -325,6 +354,6 @@ static void test_bad_json(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {T(test_call), T(test_reconnect), T(test_routes), T(test_resets), T(test_bad_json)};
+	const struct CMUnitTest tests[] = {T(test_call), T(test_reconnect), T(test_take), T(test_routes), T(test_resets), T(test_bad_json)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
