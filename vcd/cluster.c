@@ -15,6 +15,7 @@
 #include "libvc/json.h"
 #include "vcd/conf.h"
 #include "vcd/fanout.h"
+#include "vcd/fault.h"
 #include "vcd/slurmctl.h"
 #include "vcd/state.h"
 #include "vcd/vcd.h"
@@ -208,7 +209,7 @@ static void record_event(struct cluster *c)
 
 static void enter(struct cluster *c)
 {
-	struct vc_error err = VC_ERROR_INIT;
+	struct vc_error err = VC_ERROR_INIT, why = VC_ERROR_INIT;
 	bool last_resort = c->phase >= CLUSTER_FAILING; // a failed write must not keep hosts from being cleaned
 	if (cluster_save(c, &err) < 0) {
 		log_cluster(VC_LOG_ERR, c, "state not saved: %s", err.text);
@@ -219,8 +220,10 @@ static void enter(struct cluster *c)
 	}
 	record_event(c);
 	clusters_notify(c);
-	if (phases[c->phase].enter(c, &err) < 0)
-		cluster_fail(c, &err);
+	if (VC_FAULT(phases[c->phase].name))
+		vc_error_set(&why, VC_EFAILED, "fault point %s", phases[c->phase].name);
+	if (why.code || phases[c->phase].enter(c, &why) < 0)
+		cluster_fail(c, &why);
 }
 
 static void go_to(struct cluster *c, enum cluster_phase phase)

@@ -42,6 +42,8 @@ static bool act(const char *name, const char *action)
 	vc_log_warning("fault point %s: %.8s", name, action);
 	if (strncmp(action, "crash", 5) == 0)
 		kill(getpid(), SIGKILL);
+	if (strncmp(action, "stop", 4) == 0)
+		raise(SIGSTOP);
 	if (strncmp(action, "hang", 4) == 0) {
 		for (;;)
 			pause();

@@ -2,8 +2,11 @@
 // Named fault points for tests; nothing is compiled in without --enable-fault-points.
 //
 // VC_FAULT("host-boot-started") does what the environment variable VC_FAULTS or the file run-dir/faults (read at each
-// point) says for that name: "NAME=crash" (SIGKILL to itself), "NAME=hang" (blocks for ever), "NAME=fail" (the macro is
-// true). Several are separated by commas or newlines.
+// point) says for that name: "NAME=crash" (SIGKILL to itself), "NAME=stop" (SIGSTOP to itself: goes on at SIGCONT),
+// "NAME=hang" (blocks for ever), "NAME=fail" (the macro is true). Several are separated by commas or newlines.
+//
+// The points: a cluster's phases on the controller (cluster.c), after each was saved; the steps of a host's share
+// (share.c) before they run, and "undo-STEP" before they are undone.
 #ifndef VCD_FAULT_H
 #define VCD_FAULT_H
 

@@ -776,6 +776,13 @@ static int forward(struct share *s)
 	return 0;
 }
 
+static bool undo_fault(const struct step *step)
+{
+	char point[32];
+	snprintf(point, sizeof(point), "undo-%s", step->name);
+	return VC_FAULT(point);
+}
+
 static int backward(struct share *s)
 {
 	struct vc_error err = VC_ERROR_INIT;
@@ -784,7 +791,7 @@ static int backward(struct share *s)
 	const struct step *step = &steps[s->begun - 1];
 	s->busy = s->undoing = true;
 	s->idle = false;
-	int rc = step->undo(s, &err);
+	int rc = undo_fault(step) ? vc_error_set(&err, VC_EFAILED, "fault point undo-%s", step->name) : step->undo(s, &err);
 	if (rc >= 1)
 		return rc == 1 ? 1 : 0; // 2: step_done() was called from inside
 	s->busy = s->undoing = false;

@@ -1,72 +1,100 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
-# A host's vcd dies, or fails, at each step of a start (vcd/fault.h): the job runs once after a restart, or says why
-# not, and nothing is left. Needs a product configured with --enable-fault-points.
+# The phase matrices: vcd is killed on the host and on the controller, fails, or stands still while slurmctld is
+# restarted, at each phase and step (the points of vcd/fault.h). The job runs once, or says why not, and nothing is
+# left. One start goes through all points in turn, so that each costs a restart and not a boot.
 
-load helper
+load faults
 
-IMAGE=fault-tiny
 HOST=n2
 STEPS="plan image network disks domains guests"
+UNDO="undo-guests undo-domains undo-disks undo-network undo-image undo-plan"
+PHASES="waiting loading preparing booting forming staging ready"
 
-has_faults() { lab_exec "$HOST" grep -q 'fault point %s: ' /usr/sbin/vcd; }
+setup_file() { faults_begin; }
+setup() { need_fault_points; }
+teardown() { ! has_fault_points || faults_over; }
 
-setup_file() {
-    require_vcd
-    has_faults || return 0
-    "$TOP/contrib/recipes/make-tiny-root" "$BATS_FILE_TMPDIR/tiny.tar"
-    as alice sh -c 'cat >fault-tiny.tar' <"$BATS_FILE_TMPDIR/tiny.tar"
-    as alice vcctl image import "$IMAGE" fault-tiny.tar
-}
-
-teardown_file() {
-    as alice vcctl image rm "$IMAGE" || true
-    as alice rm -f fault-tiny.tar
-}
-
-setup() { has_faults || skip "vcd was built without --enable-fault-points"; }
-
-teardown() {
-    has_faults || return 0
-    faults ''
-    lab start "$HOST" vcd || true
-    [ -z "${JOB:-}" ] || lab_exec ctl scancel "$JOB" || true
-    dump_logs
-}
-
-# faults LIST: what vcd on $HOST is to do; each point reads it
-faults() { lab_exec "$HOST" sh -c 'printf "%s\n" "$1" >/run/vcd/faults' faults "$1"; }
-
-vcd_is_dead() { lab_exec "$HOST" sh -c '! kill -0 "$(cat /run/vclab/vcd.pid)"'; }
-
-start_job() { submit alice -N1 -w "$HOST" -c1 --mem=400 --vcluster="$IMAGE" < <(printf '#!/bin/sh\necho ran on $(hostname)\n'); }
-
-gone() { wait_until 60 "the release of job $1" cluster_has_phase alice "$1" released && lab_exec ctl vcctl check; }
-
-@test "vcd dies at each step of a start: the job runs once" {
-    local step
-    for step in $STEPS; do
-        faults "$step=crash"
-        start_job
-        wait_until 60 "vcd to die at step $step" vcd_is_dead
-        faults ''
-        lab start "$HOST" vcd
-        wait_job "$JOB" 120
-        assert_job_completed "$JOB"
-        assert_equal "$(job_output "$JOB")" "ran on vc$JOB-0"
-        assert_equal "$(job_field "$JOB" Restarts)" 0
-        gone "$JOB"
+# through WHERE ACTION HANDLER POINT...: vcd on host WHERE does ACTION at each point in turn, and HANDLER then gets it going
+through() {
+    local where=$1 action=$2 handler=$3 point
+    shift 3
+    while [ $# -gt 0 ]; do
+        point=$1
+        shift
+        wait_until 60 "vcd on $where to $action at $point" "vcd_is_$action" "$where" || return
+        faults "$where" "${1:+$1=$action}"
+        "$handler" "$where" || return
     done
+}
+vcd_is_crash() { vcd_is_dead "$1"; }
+vcd_is_stop() { vcd_is_stopped "$1"; }
+# it may be at its next point before it is seen to be ready
+start_again() { lab start "$1" vcd || vcd_is_dead "$1"; }
+
+@test "vcd dies on the host at each step of a start and of its release: the job runs once" {
+    faults "$HOST" "plan=crash"
+    start_job "$RUN_ONCE" -w "$HOST"
+    through "$HOST" crash start_again $STEPS $UNDO
+    wait_job "$JOB" 120
+    assert_ran_once "$JOB"
+    ends_well 60 "$JOB"
+}
+
+@test "vcd dies on the controller at each phase: the job runs once" {
+    faults ctl "waiting=crash"
+    start_job "$RUN_ONCE" -w "$HOST"
+    through ctl crash start_again $PHASES releasing released
+    wait_job "$JOB" 120
+    assert_ran_once "$JOB"
+    ends_well 60 "$JOB"
+}
+
+restart_slurmctld() {
+    lab restart "$1" slurmctld
+    vcd_signal "$1" CONT
+}
+
+@test "slurmctld is restarted in each phase: the job runs once" {
+    faults ctl "waiting=stop"
+    start_job "$RUN_ONCE" -w "$HOST"
+    through ctl stop restart_slurmctld $PHASES releasing
+    wait_job "$JOB" 120
+    assert_ran_once "$JOB"
+    ends_well 60 "$JOB"
 }
 
 @test "each step of a start fails: the job says so, and nothing is left" {
     local step
     for step in $STEPS; do
-        faults "$step=fail"
-        start_job
+        faults "$HOST" "$step=fail"
+        start_job "$RUN_ONCE" -w "$HOST"
         wait_job "$JOB" 60
-        assert_equal "$(job_state "$JOB")" FAILED
-        assert_contains "$(job_output "$JOB")" "host $HOST: fault point $step"
-        gone "$JOB"
+        assert_failed "$JOB" "host $HOST: fault point $step"
+        ends_well 30 "$JOB"
     done
+}
+
+@test "a phase fails on the controller: the job says so, and nothing is left" {
+    local phase
+    for phase in loading preparing booting; do
+        faults ctl "$phase=fail"
+        start_job "$RUN_ONCE" -w "$HOST"
+        wait_job "$JOB" 60
+        assert_failed "$JOB" "fault point $phase"
+        ends_well 30 "$JOB"
+    done
+}
+
+undo_has_failed() { lab log "$HOST" vcd | grep -q "job $JOB: release of .*: fault point undo-network; trying again"; }
+
+@test "undoing fails at first: it is tried again until nothing is left" {
+    faults "$HOST" "undo-network=fail"
+    start_job "$RUN_ONCE" -w "$HOST"
+    wait_until 120 "the failed undo to be logged" undo_has_failed
+    assert_equal "$(job_state "$JOB")" COMPLETING # the host is not free while something is left
+    faults "$HOST" ""
+    wait_job "$JOB" 30
+    assert_ran_once "$JOB"
+    ends_well 30 "$JOB"
 }
