@@ -177,6 +177,11 @@ static void task_message(struct task *t, const struct vc_execmsg *msg)
 		vc_mux_session_message(t->session, text, len, NULL);
 }
 
+static void task_notice(struct task *t, const char *text)
+{
+	task_message(t, &(struct vc_execmsg){.type = VC_EXEC_NOTICE, .notice.text = (char *)text});
+}
+
 // ---- the end of a task ----
 
 static bool streams_ended(const struct task *t)
@@ -256,10 +261,21 @@ static void on_drain(uv_timer_t *timer)
 	uv_timer_start(timer, on_drain, LAST_DRAIN_MS, 0);
 }
 
+static void explain_failure(struct task *t)
+{
+	char text[VC_EXEC_TEXT_MAX] = "";
+	if (t->wstatus == 0 || !t->tr->ops->failed)
+		return;
+	t->tr->ops->failed(t->tr->ctx, t->id, &t->who, t->wstatus, text, sizeof(text));
+	if (text[0])
+		task_notice(t, text);
+}
+
 static void task_reaped(struct task *t, int wstatus)
 {
 	t->reaped = true;
 	t->wstatus = wstatus;
+	explain_failure(t);
 	streams_owe(t);
 	if (t->session && !streams_ended(t) && t->drain_open)
 		uv_timer_start(&t->drain, on_drain, TASKRUN_DRAIN_MS, 0);
@@ -404,11 +420,6 @@ static void stream_open(struct task *t, enum stream_id id, int fd)
 }
 
 // ---- starting ----
-
-static void task_notice(struct task *t, const char *text)
-{
-	task_message(t, &(struct vc_execmsg){.type = VC_EXEC_NOTICE, .notice.text = (char *)text});
-}
 
 static int prepare_dir(struct task *t, const char *cwd, struct vc_error *err)
 {

@@ -31,7 +31,7 @@ struct taskrun_identity {
 	char user[256];
 	char home[4096]; // used when the start message has no directory
 	bool leave_children; // launchers that leave a daemon behind (vcrsh with orted): the tree is not killed at exit
-	void *data; // the authorizer's own; free it in closed
+	void *data; // the authorizer's own
 };
 
 struct taskrun_ops {
@@ -44,6 +44,8 @@ struct taskrun_ops {
 	int (*prepare)(void *ctx, uint64_t session, const struct taskrun_identity *id, struct vc_exec_start *start,
 		       struct vc_error *err);
 	void (*started)(void *ctx, uint64_t session, const struct taskrun_identity *id, pid_t pid); // may be NULL
+	// It has ended by a signal or with a status that is not 0: what its user is told beside it; may be NULL, and write nothing.
+	void (*failed)(void *ctx, uint64_t session, const struct taskrun_identity *id, int wstatus, char *ret_text, size_t size);
 	void (*closed)(void *ctx, uint64_t session, const struct taskrun_identity *id); // session is gone; may be NULL
 };
 

@@ -3,9 +3,12 @@
 #include "guest/tasks.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "guest/members.h"
@@ -13,6 +16,7 @@
 #include "guest/taskrun.h"
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
+#include "libvc/parse.h"
 
 #define OPEN_BODY_MAX 65536u // bytes, VC_LINK_BODY_MAX
 #define GROUPS_MAX 256u	     // as SETUP_GROUPS_MAX
@@ -37,6 +41,20 @@ static int send_frame(void *ctx, void *route, struct vc_link_frame *frame)
 {
 	(void)ctx;
 	return wire_send(route, frame);
+}
+
+// How many processes this guest's kernel has killed for want of memory.
+static uint64_t oom_kills(void)
+{
+	char line[128];
+	uint64_t n = 0;
+	vc_autofclose FILE *f = fopen("/proc/vmstat", "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (strncmp(line, "oom_kill ", 9) == 0)
+			(void)vc_parse_u64("oom_kill", line + 9, 0, UINT64_MAX, &n, NULL);
+	}
+	return n;
 }
 
 // --- who -------------------------------------------------------------------------------------------------------
@@ -101,7 +119,10 @@ static int host_authorize(void *ctx, void *route, uint64_t session, const char *
 	if (len > OPEN_BODY_MAX)
 		return vc_error_set(err, VC_EPROTO, "OPEN of %zu bytes", len);
 	vc_autojson struct json_object *obj = vc_json_parse(body, len, err);
-	return obj ? identity_from_json(obj, ret, err) : -1;
+	if (!obj || identity_from_json(obj, ret, err) < 0)
+		return -1;
+	ret->data = (void *)(uintptr_t)oom_kills(); // so far: failed() compares
+	return 0;
 }
 
 static int owner_identity(const struct setup_owner *o, struct taskrun_identity *ret, struct vc_error *err)
@@ -143,6 +164,21 @@ bool tasks_uid_allowed(const struct agent *a, uid_t uid)
 
 // --- with what -------------------------------------------------------------------------------------------------
 
+// A task that was killed for want of memory looks like any that was killed.
+static void failed(void *ctx, uint64_t session, const struct taskrun_identity *id, int wstatus, char *ret_text, size_t size)
+{
+	struct tasks *t = ctx;
+	struct sysinfo info;
+	uint64_t killed = oom_kills() - (uint64_t)(uintptr_t)id->data;
+	(void)session;
+	(void)wstatus;
+	if (!killed || sysinfo(&info) < 0)
+		return;
+	snprintf(ret_text, size, "%s ran out of memory (%" PRIu64 " MiB) while this task ran, and its kernel killed %" PRIu64
+		 " process%s: ask for more with --mem or --vcluster-mem", setup_self(t->a->setup)->name,
+		 (uint64_t)info.totalram * info.mem_unit >> 20, killed, killed == 1 ? "" : "es");
+}
+
 static int prepare(void *ctx, uint64_t session, const struct taskrun_identity *id, struct vc_exec_start *start,
 		   struct vc_error *err)
 {
@@ -162,7 +198,8 @@ static int prepare(void *ctx, uint64_t session, const struct taskrun_identity *i
 	return taskenv_apply(&facts, start, err);
 }
 
-static const struct taskrun_ops host_ops = {.send_frame = send_frame, .authorize = host_authorize, .prepare = prepare};
+static const struct taskrun_ops host_ops = {
+	.send_frame = send_frame, .authorize = host_authorize, .prepare = prepare, .failed = failed};
 static const struct taskrun_ops rsh_ops = {.send_frame = send_frame, .authorize = rsh_authorize, .prepare = prepare};
 
 // --- life ------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@
 
 #define TICK_MS 250		// repeats of RESUME, reconnects
 #define RETRY_MS 200		// between two attempts to connect
+#define NOTICE_MS 200		// srun may drop what a task wrote right before a signal ended it: its notices come first
 #define LAST_WORDS_MS 1000	// for the final acknowledgement when the link is full
 
 struct output {
@@ -55,6 +56,7 @@ struct client {
 	bool raw;
 	bool start_sent;
 	bool exited, failed; // exit or error came
+	bool noticed;	     // a notice was printed
 	bool link_broken;
 	bool attached_once, said;
 	uint64_t away_since, next_try;
@@ -232,6 +234,7 @@ static void on_message(void *ctx, struct vc_mux_session *s, const char *text, si
 	}
 	if (msg.type == VC_EXEC_NOTICE) {
 		fprintf(stderr, "vcluster: %s\n", msg.notice.text);
+		c->noticed = true;
 	} else if (msg.type == VC_EXEC_EXIT) {
 		c->exited = true;
 		c->result = (struct vc_exec_result){.status = msg.exit.status, .signo = msg.exit.signo};
@@ -629,6 +632,8 @@ int vc_execclient_run(struct vc_execclient *conf, struct vc_exec_result *ret, st
 			poll_once(&c);
 	}
 	say_done(&c);
+	if (c.noticed && c.result.signo)
+		poll(NULL, 0, NOTICE_MS);
 	close_all(&c);
 	*ret = c.result;
 	return c.failed ? vc_error_set(err, c.err.code, "%s", c.err.text) : 0;

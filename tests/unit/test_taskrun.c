@@ -90,7 +90,17 @@ static int server_prepare(void *ctx, uint64_t session, const struct taskrun_iden
 	return vc_exec_setenv(start, "ADDED", "by prepare", err);
 }
 
-static const struct taskrun_ops server_ops = {.send_frame = server_send, .authorize = server_authorize, .prepare = server_prepare};
+static void server_failed(void *ctx, uint64_t session, const struct taskrun_identity *id, int wstatus, char *ret_text, size_t size)
+{
+	(void)ctx;
+	(void)session;
+	(void)id;
+	if ((WIFEXITED(wstatus) && WEXITSTATUS(wstatus) == 43) || (WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL))
+		snprintf(ret_text, size, "it was the weather");
+}
+
+static const struct taskrun_ops server_ops = {
+	.send_frame = server_send, .authorize = server_authorize, .prepare = server_prepare, .failed = server_failed};
 
 static void server_frame(void *ctx, struct vc_link_frame *f)
 {
@@ -485,6 +495,24 @@ static void test_status(void **state)
 	assert_true(WIFSIGNALED(st) && WTERMSIG(st) == SIGSEGV && !WCOREDUMP(st));
 }
 
+static void test_explained(void **state)
+{
+	(void)state;
+	struct task t = TASK("sh", "-c", "echo out; exit 43"), u = TASK("sh", "-c", "exit 42"),
+		    v = TASK("sh", "-c", "kill -KILL $$");
+	task_run(&t);
+	assert_int_equal(WEXITSTATUS(t.wstatus), 43);
+	assert_string_equal(text_of(&t.errtext), "vcluster: it was the weather\n");
+	task_run(&u);
+	assert_string_equal(text_of(&u.errtext), "");
+	task_run(&v);
+	assert_true(WIFSIGNALED(v.wstatus));
+	assert_string_equal(text_of(&v.errtext), "vcluster: it was the weather\n");
+	task_clear(&t);
+	task_clear(&u);
+	task_clear(&v);
+}
+
 static void test_not_found(void **state)
 {
 	(void)state;
@@ -769,7 +797,7 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_status),	      cmocka_unit_test(test_not_found),	  cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_status), cmocka_unit_test(test_explained),	      cmocka_unit_test(test_not_found),	  cmocka_unit_test(test_streams),
 		cmocka_unit_test(test_cat),	      cmocka_unit_test(test_cat_killed),  cmocka_unit_test(test_big_arguments),
 		cmocka_unit_test(test_terminal),      cmocka_unit_test(test_closed_output), cmocka_unit_test(test_closed_input),
 		cmocka_unit_test(test_script),	      cmocka_unit_test(test_signals),	  cmocka_unit_test(test_background),
