@@ -1,0 +1,480 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The simulated machine: see world.h. Time, clocks, processes with disks, and messages; a process's outputs are carried out one
+// by one, so that a crash can come between any two of them.
+#include "tests/sim/world.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CLOCK_START 1000000ull // ms: all clocks begin well above 0
+#define STEPS_MAX 4000000      // of one run; more is a livelock
+
+// --- chance ------------------------------------------------------------------------------------------------------
+
+uint64_t world_random(struct world *w, uint64_t below)
+{
+	uint64_t z = (w->random += 0x9e3779b97f4a7c15ull); // splitmix64
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	z ^= z >> 31;
+	return below ? z % below : z;
+}
+
+double world_chance(struct world *w)
+{
+	return (double)(world_random(w, 0) >> 11) / 9007199254740992.0;
+}
+
+// --- the queue ---------------------------------------------------------------------------------------------------
+
+static bool before(const struct item *a, const struct item *b)
+{
+	return a->at != b->at ? a->at < b->at : a->seq < b->seq;
+}
+
+static void put(struct world *w, struct item item)
+{
+	if (w->n_items == w->items_room) {
+		w->items_room = w->items_room ? 2 * w->items_room : 1024;
+		w->heap = realloc(w->heap, w->items_room * sizeof(*w->heap));
+		if (!w->heap)
+			abort();
+	}
+	item.seq = w->seq++;
+	uint32_t i = w->n_items++;
+	for (; i > 0 && before(&item, &w->heap[(i - 1) / 2]); i = (i - 1) / 2)
+		w->heap[i] = w->heap[(i - 1) / 2];
+	w->heap[i] = item;
+}
+
+static struct item take(struct world *w)
+{
+	struct item top = w->heap[0], last = w->heap[--w->n_items];
+	uint32_t i = 0;
+	for (;;) {
+		uint32_t child = 2 * i + 1;
+		if (child >= w->n_items)
+			break;
+		if (child + 1 < w->n_items && before(&w->heap[child + 1], &w->heap[child]))
+			child++;
+		if (!before(&w->heap[child], &last))
+			break;
+		w->heap[i] = w->heap[child];
+		i = child;
+	}
+	w->heap[i] = last;
+	return top;
+}
+
+void world_at(struct world *w, uint64_t at, enum item_kind kind, uint32_t host, uint32_t number)
+{
+	put(w, (struct item){.at = at, .kind = kind, .host = host, .number = number});
+}
+
+// --- clocks ------------------------------------------------------------------------------------------------------
+
+uint64_t world_local(const struct world *w, const struct sim_host *h)
+{
+	return CLOCK_START + (uint64_t)((double)w->now * h->rate / 1000.0);
+}
+
+uint64_t world_of_local(const struct sim_host *h, uint64_t local_ms)
+{
+	return local_ms <= CLOCK_START ? 0 : (uint64_t)((double)(local_ms - CLOCK_START) * 1000.0 / h->rate);
+}
+
+// --- the network -------------------------------------------------------------------------------------------------
+
+static uint32_t node(uint32_t address)
+{
+	return address == AGREE_WITNESS ? HOSTS_MAX : address;
+}
+
+static uint32_t part_of(const struct world *w, uint32_t node)
+{
+	return node == HOSTS_MAX ? w->witness_part : w->hosts[node].part;
+}
+
+static bool passes(struct world *w, uint32_t from, uint32_t to)
+{
+	if (part_of(w, from) != part_of(w, to) || w->cut[from][to])
+		return false;
+	return !(w->loss > 0 && world_chance(w) < w->loss);
+}
+
+static uint64_t arrival(struct world *w, uint32_t from, uint32_t to)
+{
+	uint64_t at = w->now + w->delay_min + world_random(w, w->delay_max - w->delay_min + 1);
+	if (!w->reorder && at < w->last_at[from][to])
+		at = w->last_at[from][to];
+	w->last_at[from][to] = at;
+	return at;
+}
+
+static void carry(struct world *w, const struct agree_msg *m)
+{
+	uint32_t from = node(m->from), to = node(m->to);
+	w->stats.messages++;
+	w->stats.sent[m->type]++;
+	unsigned copies = w->repeat > 0 && world_chance(w) < w->repeat ? 2 : 1;
+	for (unsigned k = 0; k < copies; k++) {
+		if (to > HOSTS_MAX || !passes(w, from, to))
+			continue;
+		struct agree_msg *copy = malloc(sizeof(*copy));
+		if (!copy)
+			abort();
+		agree_msg_copy(copy, m);
+		put(w, (struct item){.at = arrival(w, from, to), .kind = ITEM_MSG, .host = to, .msg = copy});
+	}
+}
+
+static void carry_dgram(struct world *w, struct dgram d)
+{
+	uint32_t to = node(d.to);
+	if (passes(w, d.from, to))
+		put(w, (struct item){.at = arrival(w, d.from, to), .kind = ITEM_DGRAM, .host = to, .dgram = d});
+}
+
+// --- processes ---------------------------------------------------------------------------------------------------
+
+static void stop_process(struct sim_host *h)
+{
+	agree_destroy(h->agree);
+	detect_destroy(h->detect);
+	h->agree = NULL;
+	h->detect = NULL;
+	h->running = false;
+	h->run++;
+	h->crash_in = 0;
+	h->paused_until = 0;
+}
+
+void host_crash(struct world *w, uint32_t i, bool power)
+{
+	struct sim_host *h = &w->hosts[i];
+	if (h->running)
+		stop_process(h);
+	if (power) {
+		h->powered = false;
+		h->valid_until = 0;
+		return;
+	}
+	for (uint32_t j = 0; j < w->n; j++)
+		if (j != i && w->hosts[j].running && part_of(w, i) == part_of(w, j) && !w->cut[i][j] && world_chance(w) < 0.95)
+			put(w, (struct item){.at = w->now + 100 + world_random(w, 900), .kind = ITEM_CLOSED, .host = j, .number = i});
+}
+
+void host_start(struct world *w, uint32_t i)
+{
+	struct sim_host *h = &w->hosts[i];
+	if (h->running || !h->exists)
+		return;
+	uint64_t now = world_local(w, h);
+	struct agree_conf conf = {.times = w->times, .boot = i + 1, .bug = w->bug};
+	struct detect_times times = detect_default_times(1000);
+	h->powered = h->running = true;
+	h->run++;
+	h->agree = agree_create(&conf, &h->disk, now);
+	h->detect = detect_create(i, &times, now);
+	if (w->n_first <= 2)
+		detect_observer(h->detect, AGREE_WITNESS);
+	h->tick_at = UINT64_MAX;
+	h->ask_in_at = w->now + world_random(w, SECOND);
+	host_after(w, i);
+}
+
+static void to_agree(struct world *w, uint32_t i, const struct detect_out *o)
+{
+	struct sim_host *h = &w->hosts[i];
+	uint64_t now = world_local(w, h);
+	const struct hostview *v = agree_view(h->agree);
+	uint32_t index = hostview_find(v, o->peer);
+	struct hv_event e = {.id = o->peer, .incarnation = index == HOSTVIEW_NONE ? 0 : v->hosts[index].incarnation};
+	if (o->kind == DETECT_OUT_SUSPECT) {
+		agree_suspect(h->agree, now, o->peer, true, o->ask);
+	} else if (o->kind == DETECT_OUT_ALIVE) {
+		agree_alive(h->agree, now, o->peer);
+	} else if (o->kind == DETECT_OUT_DEAD) {
+		e.kind = HV_HOST_FAIL;
+		e.evidence = HV_BY_SILENCE;
+		agree_fact(h->agree, now, &e);
+	} else {
+		e.kind = HV_HOST_LOST;
+		e.evidence = HV_BY_EOF;
+		agree_fact(h->agree, now, &e);
+	}
+}
+
+static void drain_detector(struct world *w, uint32_t i)
+{
+	struct sim_host *h = &w->hosts[i];
+	struct detect_out o;
+	while (detect_pop(h->detect, &o)) {
+		if (o.kind >= DETECT_OUT_SUSPECT)
+			to_agree(w, i, &o);
+		else
+			carry_dgram(w, (struct dgram){.from = i, .to = o.peer, .subject = o.subject, .kind = o.kind, .ask = o.ask});
+	}
+}
+
+static void crash_here(struct world *w, uint32_t i)
+{
+	w->hosts[i].crash_on_install = false;
+	host_crash(w, i, false);
+	world_at(w, w->now + w->hosts[i].crash_for, ITEM_RESTART, i, 0);
+}
+
+// False when the host crashed on the way.
+static bool drain_agree(struct world *w, uint32_t i)
+{
+	struct sim_host *h = &w->hosts[i];
+	struct hostview *seen = hostview_ref(h->disk.view);
+	struct agree_out o;
+	bool up = true;
+	while (up && agree_pop(h->agree, &o)) {
+		if (h->crash_in && --h->crash_in == 0) {
+			agree_msg_clear(&o.msg);
+			crash_here(w, i);
+			up = false;
+			break;
+		}
+		if (o.kind == AGREE_OUT_PERSIST) {
+			check_disk(w, i, agree_durable(h->agree));
+			agree_durable_clear(&h->disk);
+			agree_durable_copy(&h->disk, agree_durable(h->agree));
+		} else if (o.kind == AGREE_OUT_VIEW) {
+			check_install(w, i, seen);
+			hostview_unref(seen);
+			seen = hostview_ref(h->disk.view);
+			if (h->crash_on_install) {
+				crash_here(w, i);
+				up = false;
+			}
+		} else if (o.kind == AGREE_OUT_SEND) {
+			carry(w, &o.msg);
+			agree_msg_clear(&o.msg);
+		}
+	}
+	hostview_unref(seen);
+	return up;
+}
+
+static void choose_watches(struct world *w, uint32_t i)
+{
+	struct sim_host *h = &w->hosts[i];
+	uint64_t now = world_local(w, h);
+	for (uint32_t j = 0; j < w->n; j++)
+		detect_watch(h->detect, now, j, agree_watches(h->agree, j), agree_probes(h->agree, j));
+}
+
+// Hosts that are out and want in ask for it; those that want out say so again after a restart.
+static void ask_in(struct world *w, struct sim_host *h)
+{
+	if (!h->wants_in && agree_is_voter(h->agree) && w->now >= h->ask_in_at && !agree_busy(h->agree)) {
+		h->ask_in_at = w->now + SECOND;
+		agree_fact(h->agree, world_local(w, h),
+			   &(struct hv_event){.kind = HV_HOST_LEAVE, .id = h->disk.self, .incarnation = h->disk.incarnation});
+	}
+	if (h->wants_in && !agree_is_voter(h->agree) && w->now >= h->ask_in_at && !agree_busy(h->agree)) {
+		h->ask_in_at = w->now + SECOND;
+		agree_ask_in(h->agree, world_local(w, h));
+	}
+}
+
+static void schedule(struct world *w, uint32_t i)
+{
+	struct sim_host *h = &w->hosts[i];
+	uint64_t a = agree_next(h->agree), d = detect_next(h->detect), next = a < d ? a : d;
+	uint64_t now = world_local(w, h), at = world_of_local(h, (next > now ? next : now + 1)) + 1;
+	if (at < h->tick_at || h->tick_at <= w->now) {
+		h->tick_at = at;
+		put(w, (struct item){.at = at, .kind = ITEM_TICK, .host = i, .run = h->run});
+	}
+}
+
+void host_after(struct world *w, uint32_t i)
+{
+	struct sim_host *h = &w->hosts[i];
+	ask_in(w, h);
+	drain_detector(w, i);
+	if (!drain_agree(w, i))
+		return;
+	check_valid(w, i);
+	schedule(w, i);
+}
+
+// --- what comes to a process -------------------------------------------------------------------------------------
+
+static void tick(struct world *w, uint32_t i)
+{
+	struct sim_host *h = &w->hosts[i];
+	uint64_t now = world_local(w, h);
+	if (now >= detect_next(h->detect)) {
+		choose_watches(w, i);
+		detect_tick(h->detect, now);
+	}
+	drain_detector(w, i);
+	agree_tick(h->agree, now);
+}
+
+static void dgram_arrives(struct world *w, uint32_t i, const struct dgram *d)
+{
+	struct sim_host *h = &w->hosts[i];
+	uint64_t now = world_local(w, h);
+	if (d->from < HOSTS_MAX)
+		detect_heard(h->detect, now, d->from, d->kind == DETECT_OUT_BEAT && d->ask);
+	if (d->kind == DETECT_OUT_OBSERVE)
+		detect_asked(h->detect, now, d->from, d->subject);
+	else if (d->kind == DETECT_OUT_SEEN)
+		detect_seen(h->detect, now, d->subject);
+}
+
+static void witness_step(struct world *w, struct item *item)
+{
+	struct agree_msg answer;
+	if (item->kind != ITEM_MSG || !w->witness_up)
+		return;
+	if (agree_witness_recv(&w->witness, item->msg, &answer)) {
+		hv_change_unref(w->witness_disk.voted);
+		w->witness_disk = w->witness;
+		hv_change_ref(w->witness_disk.voted);
+		carry(w, &answer);
+	}
+	agree_msg_clear(&answer);
+}
+
+static void host_step(struct world *w, struct item *item)
+{
+	struct sim_host *h = &w->hosts[item->host];
+	switch (item->kind) {
+	case ITEM_MSG:
+		agree_recv(h->agree, world_local(w, h), item->msg);
+		break;
+	case ITEM_DGRAM:
+		dgram_arrives(w, item->host, &item->dgram);
+		break;
+	case ITEM_CLOSED:
+		if (!w->hosts[item->number].running)
+			detect_closed(h->detect, world_local(w, h), item->number);
+		break;
+	default:
+		if (item->run == h->run)
+			tick(w, item->host);
+	}
+	host_after(w, item->host);
+}
+
+static void free_item(struct item *item)
+{
+	if (item->kind == ITEM_MSG) {
+		agree_msg_clear(item->msg);
+		free(item->msg);
+	}
+}
+
+static void dispatch(struct world *w, struct item *item)
+{
+	if (item->kind == ITEM_FAULT) {
+		faults_happen(w, item->number);
+	} else if (item->kind == ITEM_RESTART) {
+		if (!w->hosts[item->host].powered && !w->quiet)
+			return; // a power loss came between
+		host_start(w, item->host);
+	} else if (item->host == HOSTS_MAX) {
+		witness_step(w, item);
+	} else if (w->hosts[item->host].running) {
+		host_step(w, item);
+	}
+}
+
+bool world_step(struct world *w)
+{
+	if (!w->n_items || w->failure[0])
+		return false;
+	struct item item = take(w);
+	w->now = item.at;
+	if (++w->stats.steps > STEPS_MAX)
+		check_fail(w, "the run does not end: %d steps", STEPS_MAX);
+	struct sim_host *h = item.kind <= ITEM_CLOSED && item.host < HOSTS_MAX ? &w->hosts[item.host] : NULL;
+	if (h && h->running && h->paused_until > w->now) { // it waits in its sockets
+		item.at = h->paused_until;
+		put(w, item);
+		return true;
+	}
+	dispatch(w, &item);
+	free_item(&item);
+	return true;
+}
+
+// --- life --------------------------------------------------------------------------------------------------------
+
+static void first_view(struct world *w, uint16_t groups)
+{
+	struct hv_member members[HOSTS_MAX];
+	for (uint32_t i = 0; i < w->n_first; i++)
+		members[i] = (struct hv_member){.rank = i, .host = i, .incarnation = 1, .state = VIEW_ACTIVE};
+	struct hostview *v = hostview_create(w->n_first, groups, members, w->n_first);
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct sim_host *h = &w->hosts[i];
+		*h = (struct sim_host){.exists = i < w->n_first, .wants_in = true, .rate = 1.0, .installed = 1};
+		h->disk = (struct agree_durable){.self = i, .incarnation = i < w->n_first, .view = hostview_ref(v)};
+	}
+	memcpy(w->digests[1], v->digest, sizeof(v->digest));
+	w->decided[1] = true;
+	hostview_unref(v);
+}
+
+static uint32_t choose_size(struct world *w)
+{
+	uint64_t r = world_random(w, 100);
+	if (w->storm)
+		return 3 + (uint32_t)world_random(w, 4);
+	if (r < 60)
+		return 2 + (uint32_t)world_random(w, 7);
+	if (r < 92)
+		return 9 + (uint32_t)world_random(w, 8);
+	return 17 + (uint32_t)world_random(w, 48);
+}
+
+void world_create(struct world *w, uint64_t seed, int bug)
+{
+	struct stats stats = w->stats;
+	memset(w, 0, sizeof(*w));
+	w->stats = stats;
+	w->stats.steps = 0;
+	w->seed = seed;
+	w->random = seed * 0x2545f4914f6cdd1dull + 1;
+	w->bug = w->witness.bug = w->witness_disk.bug = bug;
+	w->times = agree_default_times();
+	w->storm = world_chance(w) < 0.3;
+	w->times.sync = world_chance(w) < 0.5 ? 300 : 2000;
+	w->times.grace = 6000;
+	w->times.valid = w->times.sync == 300 && world_chance(w) < 0.5 ? 3000 : 10000;
+	w->delay_min = 100;
+	w->delay_max = 1500;
+	w->witness_up = true;
+	w->n_first = choose_size(w);
+	w->n = w->n_first + 16;
+	uint32_t most = w->n_first < 8 ? w->n_first : 8;
+	first_view(w, (uint16_t)(1 + world_random(w, most)));
+	for (uint32_t i = 0; i < w->n_first; i++)
+		host_start(w, i);
+}
+
+void world_clear(struct world *w)
+{
+	while (w->n_items) {
+		struct item item = take(w);
+		free_item(&item);
+	}
+	for (uint32_t i = 0; i < w->n; i++) {
+		if (w->hosts[i].running)
+			stop_process(&w->hosts[i]);
+		agree_durable_clear(&w->hosts[i].disk);
+	}
+	agree_witness_clear(&w->witness);
+	agree_witness_clear(&w->witness_disk);
+	free(w->heap);
+	w->heap = NULL;
+}

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Agreement on a network that loses nothing: quorums, views of hosts, and exactly which messages one change takes. What goes
+// wrong is the simulator's matter (tests/sim).
+#include <stdbool.h>
+
+#include "tests/unit/test.h"
+#include "vcd/member/agree.h"
+#include "vcd/member/detect.h"
+#include "vcd/member/quorum.h"
+
+#define HOSTS_MAX 200
+#define QUEUE_MAX 100000
+
+struct net {
+	struct agree *hosts[HOSTS_MAX];
+	bool down[HOSTS_MAX];
+	uint32_t n;
+	uint64_t now;
+	struct agree_msg queue[QUEUE_MAX];
+	uint32_t head, tail;
+	unsigned sent[AGREE_TYPES];
+};
+
+static struct net net;
+
+static void net_create(uint32_t n, uint16_t groups)
+{
+	struct agree_conf conf = {.times = agree_default_times(), .boot = 1};
+	struct hostview *v = hostview_create(n, groups, NULL, 0);
+	memset(&net, 0, sizeof(net));
+	net.n = n;
+	net.now = 1000000;
+	for (uint32_t i = 0; i < n; i++) {
+		struct agree_durable d = {.self = i, .incarnation = 1, .view = v};
+		net.hosts[i] = agree_create(&conf, &d, net.now);
+	}
+	hostview_unref(v);
+}
+
+static void drain(uint32_t i)
+{
+	struct agree_out o;
+	while (agree_pop(net.hosts[i], &o)) {
+		if (o.kind != AGREE_OUT_SEND)
+			continue;
+		net.sent[o.msg.type]++;
+		assert_true(net.tail < QUEUE_MAX);
+		net.queue[net.tail++] = o.msg;
+	}
+}
+
+static void deliver(void)
+{
+	while (net.head < net.tail) {
+		struct agree_msg *m = &net.queue[net.head++];
+		if (m->to < net.n && !net.down[m->to] && !net.down[m->from]) {
+			agree_recv(net.hosts[m->to], net.now, m);
+			drain(m->to);
+		}
+		agree_msg_clear(m);
+	}
+}
+
+static void run(uint64_t ms)
+{
+	for (uint64_t end = net.now + ms; net.now < end; net.now++) {
+		for (uint32_t i = 0; i < net.n; i++) {
+			if (net.down[i] || agree_next(net.hosts[i]) > net.now)
+				continue;
+			agree_tick(net.hosts[i], net.now);
+			drain(i);
+		}
+		deliver();
+	}
+}
+
+static void net_destroy(void)
+{
+	for (; net.head < net.tail; net.head++)
+		agree_msg_clear(&net.queue[net.head]);
+	for (uint32_t i = 0; i < net.n; i++)
+		agree_destroy(net.hosts[i]);
+}
+
+static void fact(uint32_t at, uint8_t kind, uint32_t id, uint8_t evidence)
+{
+	agree_fact(net.hosts[at], net.now, &(struct hv_event){.kind = kind, .evidence = evidence, .id = id, .incarnation = 1});
+	drain(at);
+}
+
+static void assert_epoch(uint64_t epoch)
+{
+	const struct hostview *first = NULL;
+	for (uint32_t i = 0; i < net.n; i++) {
+		if (net.down[i])
+			continue;
+		const struct hostview *v = agree_view(net.hosts[i]);
+		first = first ? first : v;
+		assert_int_equal(v->epoch, epoch);
+		assert_memory_equal(v->digest, first->digest, HOSTVIEW_DIGEST_LEN);
+	}
+}
+
+// --- quorums -----------------------------------------------------------------------------------------------------
+
+static void test_quorums(void **state)
+{
+	static const unsigned leaders[] = {0, 1, 2, 3, 3, 4, 5, 6, 6};
+	(void)state;
+	for (unsigned m = 1; m <= 8; m++)
+		assert_int_equal(quorum_fast_leaders(m), leaders[m]);
+	for (unsigned n = 1; n <= 500; n++) {
+		unsigned q = quorum_fast_hosts(n), least = (n + 1) / 2; // half of the hosts, with a grant
+		assert_true(2 * q + least > 2 * n || q == n);
+		assert_true(2 * (q - 1) + least <= 2 * n);
+		assert_true(q >= quorum_majority(n));
+	}
+}
+
+// --- views of hosts ----------------------------------------------------------------------------------------------
+
+static struct hostview *after(const struct hostview *v, uint8_t kind, uint32_t id, uint32_t incarnation)
+{
+	struct hv_event e = {.kind = kind, .id = id, .incarnation = incarnation};
+	struct hv_change *c = hv_change_create(&e, 1);
+	struct hostview *next = hostview_apply(v, c);
+	hv_change_unref(c);
+	return next;
+}
+
+static void test_hosts_come_and_go(void **state)
+{
+	struct hostview *v1 = hostview_create(3, 1, NULL, 0), *v2, *v3, *v4;
+	(void)state;
+	assert_int_equal(v1->leader[0], 0);
+	assert_int_equal(v1->deputy[0], 1);
+	v2 = after(v1, HV_HOST_FAIL, 0, 1);
+	assert_int_equal(v2->epoch, 2);
+	assert_int_equal(v2->n_voters, 2);
+	assert_int_equal(v2->leader[0], 1);
+	assert_null(after(v2, HV_HOST_FAIL, 0, 1));   // it is gone
+	assert_null(after(v2, HV_HOST_RETURN, 0, 1)); // only as another incarnation
+	assert_null(after(v2, HV_HOST_FAIL, 1, 2));   // of an incarnation that is not there
+	v3 = after(v2, HV_HOST_RETURN, 0, 2);
+	assert_int_equal(v3->n_voters, 3);
+	assert_int_equal(v3->leader[0], 1); // seniority
+	v4 = after(v3, HV_HOST_LOST, 1, 1);
+	assert_int_equal(v4->n_voters, 3); // lost, not gone
+	assert_int_equal(v4->leader[0], 2);
+	hostview_unref(v1);
+	hostview_unref(v2);
+	hostview_unref(v3);
+	hostview_unref(v4);
+}
+
+static void test_change_needs_a_rest(void **state)
+{
+	struct hv_event events[] = {{.kind = HV_HOST_FAIL, .id = 0, .incarnation = 1},
+				    {.kind = HV_HOST_FAIL, .id = 1, .incarnation = 1},
+				    {.kind = HV_HOST_FAIL, .id = 2, .incarnation = 1}};
+	struct hostview *v = hostview_create(4, 0, NULL, 0);
+	struct hv_change *three = hv_change_create(events, 3), *two = hv_change_create(events, 2);
+	(void)state;
+	assert_false(hostview_allows(v, three));
+	assert_true(hostview_allows(v, two));
+	hv_change_unref(three);
+	hv_change_unref(two);
+	hostview_unref(v);
+}
+
+static void test_member_events(void **state)
+{
+	struct hv_member members[] = {{.rank = 0, .host = 0, .incarnation = 1, .state = VIEW_ACTIVE},
+				      {.rank = 1, .host = 1, .incarnation = 1, .state = VIEW_JOINING}};
+	struct hostview *v = hostview_create(2, 0, members, 2);
+	struct hv_event up = {.kind = HV_MEMBER, .what = VIEW_UP, .id = 1, .host = 1, .incarnation = 1};
+	struct hv_event forged = {.kind = HV_MEMBER, .what = VIEW_FAIL, .id = 0, .host = 1, .incarnation = 1};
+	(void)state;
+	assert_true(hostview_applies(v, &up));
+	assert_false(hostview_applies(v, &forged)); // it does not run on that host
+	hostview_unref(v);
+}
+
+// --- one change --------------------------------------------------------------------------------------------------
+
+// One host of 190 fails, its leader knows: one proposal from each leader to each, one view to each other host, and what the
+// acknowledgements cost; nothing else.
+static void test_messages_of_one_change(void **state)
+{
+	uint32_t n = 190, m = hostview_groups_for(190);
+	(void)state;
+	assert_int_equal(m, 14);
+	net_create(n, 0);
+	run(100); // first status messages
+	memset(net.sent, 0, sizeof(net.sent));
+	net.down[5] = true; // no leader: host 0 leads its group
+	assert_true(hostview_is_leader(agree_view(net.hosts[0]), 0));
+	fact(0, HV_HOST_FAIL, 5, HV_BY_EOF);
+	run(100);
+	assert_epoch(2);
+	assert_int_equal(net.sent[AGREE_REPORT], m - 1);
+	assert_int_equal(net.sent[AGREE_ASK], n - m - 1);
+	assert_int_equal(net.sent[AGREE_ACK], n - m - 1);
+	assert_int_equal(net.sent[AGREE_PROPOSE], m * (m - 1));
+	assert_int_equal(net.sent[AGREE_DECIDED], n - m - 1);
+	assert_int_equal(net.sent[AGREE_PREPARE] + net.sent[AGREE_FULL], 0);
+	net_destroy();
+}
+
+static void test_leader_with_its_group(void **state)
+{
+	(void)state;
+	net_create(64, 8);
+	for (uint32_t i = 8; i < 16; i++)
+		net.down[i] = true;
+	for (uint32_t i = 8; i < 16; i++)
+		fact(0, HV_HOST_FAIL, i, HV_BY_SILENCE);
+	run(5000);
+	assert_epoch(2); // one change
+	assert_int_equal(agree_view(net.hosts[0])->n_voters, 56);
+	net_destroy();
+}
+
+// One group of three: without its leader no round is possible, and the deputy takes over through a ballot.
+static void test_deputy_takes_over_by_ballot(void **state)
+{
+	(void)state;
+	net_create(3, 1);
+	net.down[0] = true;
+	fact(1, HV_HOST_FAIL, 0, HV_BY_SILENCE);
+	run(3000);
+	assert_epoch(2);
+	assert_int_equal(net.sent[AGREE_PROPOSE], 0);
+	assert_true(net.sent[AGREE_PREPARE] > 0);
+	assert_int_equal(agree_view(net.hosts[1])->leader[0], 1);
+	net_destroy();
+}
+
+static void test_minority_freezes(void **state)
+{
+	char reason[160];
+	(void)state;
+	net_create(5, 0);
+	net.down[0] = net.down[1] = net.down[2] = true;
+	for (uint32_t i = 0; i < 3; i++)
+		fact(3, HV_HOST_FAIL, i, HV_BY_SILENCE);
+	run(20000);
+	assert_epoch(1);
+	agree_reason(net.hosts[3], net.now, reason, sizeof(reason));
+	assert_contains(reason, "more than 2 of the 5 hosts");
+	net_destroy();
+}
+
+// Half of the hosts: nothing without a grant, a view with one.
+static void test_half_needs_a_grant(void **state)
+{
+	struct agree_witness witness = {0};
+	struct agree_out o;
+	(void)state;
+	net_create(2, 0);
+	net.down[1] = true;
+	fact(0, HV_HOST_FAIL, 1, HV_BY_SILENCE);
+	run(10000);
+	assert_epoch(1);
+	for (uint64_t end = net.now + 20000; net.now < end; net.now++) {
+		agree_tick(net.hosts[0], net.now);
+		while (agree_pop(net.hosts[0], &o)) {
+			struct agree_msg answer;
+			if (o.kind == AGREE_OUT_SEND && o.msg.to == AGREE_WITNESS) {
+				if (agree_witness_recv(&witness, &o.msg, &answer))
+					agree_recv(net.hosts[0], net.now, &answer);
+				agree_msg_clear(&answer);
+			}
+			agree_msg_clear(&o.msg);
+		}
+	}
+	assert_epoch(2);
+	agree_witness_clear(&witness);
+	net_destroy();
+}
+
+// A host asks to come in; it has no vote in that.
+static void test_join(void **state)
+{
+	(void)state;
+	net_create(4, 0);
+	struct agree_conf conf = {.times = agree_default_times(), .boot = 1};
+	struct agree_durable d = {.self = 4, .view = hostview_ref((struct hostview *)agree_view(net.hosts[0]))};
+	net.hosts[4] = agree_create(&conf, &d, net.now);
+	net.n = 5;
+	hostview_unref(d.view);
+	agree_ask_in(net.hosts[4], net.now);
+	drain(4);
+	assert_false(agree_is_voter(net.hosts[4]));
+	run(2000);
+	assert_epoch(2);
+	assert_true(agree_is_voter(net.hosts[4]));
+	net_destroy();
+}
+
+static void test_validity(void **state)
+{
+	(void)state;
+	net_create(9, 3);
+	run(12000);
+	for (uint32_t i = 0; i < 9; i++)
+		assert_true(agree_valid_until(net.hosts[i]) > net.now);
+	for (uint32_t i = 0; i < 8; i++)
+		net.down[i] = true;
+	uint64_t until = agree_valid_until(net.hosts[8]);
+	run(40000);
+	assert_int_equal(agree_valid_until(net.hosts[8]), until); // nobody renews it
+	assert_true(until < net.now);
+	net_destroy();
+}
+
+// --- the detector ------------------------------------------------------------------------------------------------
+
+static bool says(struct detect *d, enum detect_out_kind kind, uint32_t peer)
+{
+	struct detect_out o;
+	bool found = false;
+	while (detect_pop(d, &o))
+		found |= o.kind == kind && o.peer == peer;
+	return found;
+}
+
+static struct detect *watching(uint64_t now)
+{
+	struct detect_times t = detect_default_times(1000);
+	struct detect *d = detect_create(0, &t, now);
+	detect_watch(d, now, 1, true, false);
+	detect_watch(d, now, 2, true, false);
+	return d;
+}
+
+static uint64_t ticks(struct detect *d, uint64_t from, uint64_t to)
+{
+	for (uint64_t now = from; now < to; now += 10) {
+		if (now % 1000 < 10)
+			detect_heard(d, now, 2, false);
+		if (now >= detect_next(d))
+			detect_tick(d, now);
+	}
+	return to;
+}
+
+static void test_silence_is_confirmed(void **state)
+{
+	struct detect *d = watching(10000);
+	(void)state;
+	ticks(d, 10000, 12490);
+	assert_false(says(d, DETECT_OUT_SUSPECT, 1));
+	ticks(d, 12490, 12800);
+	assert_true(says(d, DETECT_OUT_OBSERVE, 2));
+	ticks(d, 12800, 13400);
+	assert_true(says(d, DETECT_OUT_DEAD, 1));
+	detect_destroy(d);
+}
+
+static void test_second_observer_hears_it(void **state)
+{
+	struct detect *d = watching(10000);
+	(void)state;
+	ticks(d, 10000, 12800);
+	detect_seen(d, 12800, 1);
+	ticks(d, 12800, 13400);
+	assert_false(says(d, DETECT_OUT_DEAD, 1));
+	detect_destroy(d);
+}
+
+static void test_late_loop_suspects_nobody(void **state)
+{
+	struct detect *d = watching(10000);
+	(void)state;
+	ticks(d, 10000, 11000);
+	detect_tick(d, 31000); // stopped for 20 s
+	detect_heard(d, 31010, 1, false);
+	detect_heard(d, 31010, 2, false);
+	ticks(d, 31010, 33000);
+	assert_false(says(d, DETECT_OUT_SUSPECT, 1));
+	detect_destroy(d);
+}
+
+static void test_closed_connection(void **state)
+{
+	struct detect *d = watching(10000);
+	(void)state;
+	detect_closed(d, 10500, 1);
+	assert_true(says(d, DETECT_OUT_LOST, 1));
+	detect_heard(d, 11000, 1, false);
+	assert_true(says(d, DETECT_OUT_ALIVE, 1));
+	detect_destroy(d);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_quorums),
+		cmocka_unit_test(test_hosts_come_and_go),
+		cmocka_unit_test(test_change_needs_a_rest),
+		cmocka_unit_test(test_member_events),
+		cmocka_unit_test(test_messages_of_one_change),
+		cmocka_unit_test(test_leader_with_its_group),
+		cmocka_unit_test(test_deputy_takes_over_by_ballot),
+		cmocka_unit_test(test_minority_freezes),
+		cmocka_unit_test(test_half_needs_a_grant),
+		cmocka_unit_test(test_join),
+		cmocka_unit_test(test_validity),
+		cmocka_unit_test(test_silence_is_confirmed),
+		cmocka_unit_test(test_second_observer_hears_it),
+		cmocka_unit_test(test_late_loop_suspects_nobody),
+		cmocka_unit_test(test_closed_connection),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
