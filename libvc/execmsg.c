@@ -333,7 +333,8 @@ static int add_text(struct json_object *obj, const char *key, const char *text)
 	size_t len = strnlen(text, VC_EXEC_TEXT_MAX);
 	while (len == VC_EXEC_TEXT_MAX && len && (text[len] & 0xc0) == 0x80)
 		len--; // not inside a UTF-8 sequence
-	return vc_json_add(obj, key, json_object_new_string_len(text, (int)len));
+	vc_autofree char *cut = strndup(text, len);
+	return cut ? vc_json_add_str(obj, key, cut) : -1;
 }
 
 static int encode_body(struct json_object *obj, const struct vc_execmsg *msg, struct vc_error *err)

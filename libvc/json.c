@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "libvc/parse.h"
+
 #define JSON_DEPTH_MAX 32 // nesting of a message; ours needs at most 6
 
 struct json_object *vc_json_parse(const char *text, size_t len, struct vc_error *err)
@@ -207,9 +209,26 @@ int vc_json_add(struct json_object *obj, const char *key, struct json_object *va
 	return 0;
 }
 
+static bool is_utf8(const char *s)
+{
+	size_t n = 1;
+	for (; *s && n; s += n)
+		n = vc_utf8_len(s);
+	return n > 0;
+}
+
 int vc_json_add_str(struct json_object *obj, const char *key, const char *value)
 {
-	return value ? vc_json_add(obj, key, json_object_new_string(value)) : 0;
+	if (!value || is_utf8(value))
+		return value ? vc_json_add(obj, key, json_object_new_string(value)) : 0;
+	vc_autofree char *copy = strdup(value);
+	for (char *p = copy; p && *p;) {
+		size_t n = vc_utf8_len(p);
+		if (!n)
+			*p = '?';
+		p += n ? n : 1;
+	}
+	return vc_json_add(obj, key, copy ? json_object_new_string(copy) : NULL);
 }
 
 int vc_json_add_u64(struct json_object *obj, const char *key, uint64_t value)

@@ -32,7 +32,8 @@ int vc_json_strv(struct json_object *obj, const char *key, size_t max_items, siz
 
 // Adders: abort-free, return -1 without memory, also for an obj that could not be made (NULL). They take ownership of `value` in every case.
 int vc_json_add(struct json_object *obj, const char *key, struct json_object *value);
-int vc_json_add_str(struct json_object *obj, const char *key, const char *value); // NULL adds nothing
+// NULL adds nothing. Bytes that are not UTF-8 become '?': no receiver would take the text.
+int vc_json_add_str(struct json_object *obj, const char *key, const char *value);
 int vc_json_add_u64(struct json_object *obj, const char *key, uint64_t value);
 int vc_json_add_int(struct json_object *obj, const char *key, int64_t value);
 int vc_json_add_bool(struct json_object *obj, const char *key, bool value);

@@ -119,3 +119,24 @@ int vc_parse_list(const char *what, const char *s, char sep, size_t max_items, c
 	*ret = vc_steal(&items);
 	return 0;
 }
+
+size_t vc_utf8_len(const char *text)
+{
+	const unsigned char *s = (const unsigned char *)text;
+	static const struct {
+		unsigned char mask, lead;
+		uint32_t min;
+	} forms[] = {{0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
+	for (size_t n = 0; n < VC_ARRAY_LEN(forms); n++) {
+		if ((s[0] & forms[n].mask) != forms[n].lead)
+			continue;
+		uint32_t code = s[0] & (unsigned char)~forms[n].mask;
+		for (size_t i = 1; i <= n; i++) {
+			if ((s[i] & 0xc0) != 0x80)
+				return 0;
+			code = code << 6 | (s[i] & 0x3f);
+		}
+		return code >= forms[n].min && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? n + 1 : 0;
+	}
+	return 0;
+}

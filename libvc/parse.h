@@ -18,4 +18,7 @@ int vc_parse_duration_ms(const char *what, const char *s, uint64_t max_ms, uint6
 // Splits at `sep` into a NULL-terminated vector (free with vc_strv_free); empty items are an error.
 int vc_parse_list(const char *what, const char *s, char sep, size_t max_items, char ***ret, struct vc_error *err);
 
+// Bytes of the UTF-8 sequence at s (a zero byte is one), 0 when there is none.
+size_t vc_utf8_len(const char *s);
+
 #endif

@@ -116,27 +116,6 @@ bool vc_spec_equal(const struct vc_spec *a, const struct vc_spec *b)
 
 // --- validating ------------------------------------------------------------------------------------------------
 
-// Length of the UTF-8 sequence at s, 0 when there is none: the spec travels as JSON.
-static size_t utf8_len(const unsigned char *s)
-{
-	static const struct {
-		unsigned char mask, lead;
-		uint32_t min;
-	} forms[] = {{0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
-	for (size_t n = 0; n < VC_ARRAY_LEN(forms); n++) {
-		if ((s[0] & forms[n].mask) != forms[n].lead)
-			continue;
-		uint32_t code = s[0] & (unsigned char)~forms[n].mask;
-		for (size_t i = 1; i <= n; i++) {
-			if ((s[i] & 0xc0) != 0x80)
-				return 0;
-			code = code << 6 | (s[i] & 0x3f);
-		}
-		return code >= forms[n].min && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff) ? n + 1 : 0;
-	}
-	return 0;
-}
-
 static int check_text(const char *what, const char *s, size_t max, struct vc_error *err)
 {
 	size_t len = strnlen(s, max + 1);
@@ -145,7 +124,7 @@ static int check_text(const char *what, const char *s, size_t max, struct vc_err
 	if (len > max)
 		return vc_error_set(err, VC_EUSER, "%s: the value has more than %zu bytes", what, max);
 	for (size_t i = 0, n; i < len; i += n) {
-		n = utf8_len((const unsigned char *)s + i);
+		n = vc_utf8_len(s + i);
 		if (n == 0 || (unsigned char)s[i] < 0x20 || s[i] == 0x7f)
 			return vc_error_set(err, VC_EUSER, "%s: byte %zu is a control character or not UTF-8", what, i + 1);
 	}

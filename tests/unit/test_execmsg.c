@@ -82,6 +82,11 @@ static void test_others(void **state)
 	round_trip(&(struct vc_execmsg){.type = VC_EXEC_NOTICE, .notice.text = text}, &out);
 	assert_int_equal(strlen(out.notice.text), VC_EXEC_TEXT_MAX);
 	vc_execmsg_clear(&out);
+	// a directory's name may have any bytes, JSON may not
+	char odd[] = "directory /x\xff\xc3-\xc3\xa4 created";
+	round_trip(&(struct vc_execmsg){.type = VC_EXEC_NOTICE, .notice.text = odd}, &out);
+	assert_string_equal(out.notice.text, "directory /x?" "?-\xc3\xa4 created");
+	vc_execmsg_clear(&out);
 	round_trip(&(struct vc_execmsg){.type = VC_EXEC_ERROR, .error = {127, "failed", "x: not found"}}, &out);
 	assert_int_equal(out.error.status, 127);
 	assert_string_equal(out.error.message, "x: not found");
