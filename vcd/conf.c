@@ -399,6 +399,8 @@ static const struct option options[] = {
 	MIB("image-build-mem", build_mem_mib, "4G", 64, 1u << 20),
 	MIB("image-max-size", image_max_mib, "64G", 16, 1u << 24),
 	NUMBER("image-build-jobs", build_jobs, "2", 1, 64),
+	NUMBER("image-build-jobs-per-user", build_jobs_per_user, "1", 1, 64),
+	MIB("image-space-per-user", image_user_mib, "256G", 1, 1u << 24),
 	NUMBER("peer-queue", peer_queue, "1024", 1, 65536),
 	NUMBER("max-clients", max_clients, "4096", 1, 65536), // a host's tasks each hold one connection
 	NUMBER("max-clients-per-user", max_clients_per_user, "1024", 1, 65536),

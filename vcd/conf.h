@@ -85,6 +85,8 @@ struct conf {
 	uint64_t build_mem_mib;		 // image-build-mem
 	uint64_t image_max_mib;		 // image-max-size
 	uint32_t build_jobs;		 // image-build-jobs: at once
+	uint32_t build_jobs_per_user;	 // image-build-jobs-per-user: of them, of one user other than root
+	uint64_t image_user_mib;	 // image-space-per-user: data of all images of one user other than root
 
 	// limits of the daemon
 	unsigned peer_queue;	       // requests waiting for one host

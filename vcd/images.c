@@ -28,6 +28,7 @@ struct images {
 		struct image_slot *next;
 		struct images *images;
 		struct imgbuild *build;
+		uid_t owner;
 	} *builds;
 	unsigned n_builds;
 };
@@ -78,26 +79,79 @@ static void build_ended(void *ctx)
 	free(slot);
 }
 
+static int check_builds(const struct images *im, uid_t uid, struct vc_error *err)
+{
+	const struct conf *conf = im->vcd->conf;
+	unsigned own = 0;
+	if (im->n_builds >= conf->build_jobs)
+		return vc_error_set(err, VC_EBUSY, "%u image builds are under way, the site allows %u (image-build-jobs): try again later",
+				    im->n_builds, conf->build_jobs);
+	for (const struct image_slot *slot = im->builds; slot; slot = slot->next)
+		own += slot->owner == uid;
+	if (uid != 0 && own >= conf->build_jobs_per_user)
+		return vc_error_set(err, VC_EBUSY, "%u of your image builds are under way, the site allows %u to a user "
+				    "(image-build-jobs-per-user): try again when one has ended", own, conf->build_jobs_per_user);
+	return 0;
+}
+
+// MiB of data that the user's images hold; an image with several names counts once for each.
+static int used_mib(struct images *im, uid_t uid, uint64_t *ret, struct vc_error *err)
+{
+	vc_autofree struct store_entry *entries = NULL;
+	size_t n = 0;
+	uint64_t bytes = 0;
+	if (store_list(im->store, uid, &entries, &n, err) < 0)
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		bytes += entries[i].owner == uid ? entries[i].data_bytes : 0;
+	*ret = bytes >> 20;
+	return 0;
+}
+
+// What a new image of the user may hold: *ret, at least 1.
+static int check_space(struct images *im, uid_t uid, uint64_t *ret, struct vc_error *err)
+{
+	uint64_t used = 0, max = im->vcd->conf->image_user_mib;
+	*ret = UINT64_MAX;
+	if (uid == 0)
+		return 0;
+	if (used_mib(im, uid, &used, err) < 0)
+		return -1;
+	if (used >= max)
+		return vc_error_set(err, VC_EUSER, "your images hold %llu MiB, the site allows %llu (image-space-per-user): remove one with "
+				    "`vcctl image rm`", (unsigned long long)used, (unsigned long long)max);
+	*ret = max - used;
+	return 0;
+}
+
 static int start_build(struct images *im, struct rpc_request *req, bool import, struct vc_error *err)
 {
 	struct json_object *json = NULL;
 	struct recipe *recipe = NULL;
-	if (im->n_builds >= im->vcd->conf->build_jobs)
-		return vc_error_set(err, VC_EBUSY, "%u image builds are under way, the site allows %u (image-build-jobs): try again later",
-				    im->n_builds, im->vcd->conf->build_jobs);
+	uid_t owner = rpc_caller(req)->uid;
+	uint64_t max_mib;
+	if (check_builds(im, owner, err) < 0 || check_space(im, owner, &max_mib, err) < 0)
+		return -1;
 	if (vc_json_obj(rpc_params(req), "recipe", &json, err) < 0 || recipe_from_json(json, &recipe, err) < 0)
 		return -1;
+	if (import && recipe->import_size >> 20 > max_mib) {
+		vc_error_set(err, VC_EUSER, "the tar of %llu MiB is more than the %llu MiB that the site still allows you (image-space-per-user)",
+			     (unsigned long long)(recipe->import_size >> 20), (unsigned long long)max_mib);
+		recipe_destroy(recipe);
+		return -1;
+	}
 	struct image_slot *slot = calloc(1, sizeof(*slot));
 	if (!slot || import != (recipe->base == RECIPE_BASE_IMPORT)) {
 		free(slot);
 		recipe_destroy(recipe);
 		return vc_error_set(err, VC_EUSER, "an import takes image.import, other recipes image.build");
 	}
-	*slot = (struct image_slot){.next = im->builds, .images = im};
+	*slot = (struct image_slot){.next = im->builds, .images = im, .owner = owner};
 	struct imgbuild_args args = {.vcd = im->vcd,
 				     .store = im->store,
 				     .recipe = recipe,
-				     .owner = rpc_caller(req)->uid,
+				     .owner = owner,
+				     .max_mib = max_mib,
 				     .req = req,
 				     .import = import,
 				     .ended = build_ended,

@@ -296,7 +296,7 @@ static int build_argv(struct imgbuild *b, char ***ret, struct vc_error *err)
 					 .import_path = b->import_path,
 					 .seconds = (unsigned)(conf->build_timeout_ms / 1000),
 					 .mem_mib = (unsigned)conf->build_mem_mib,
-					 .max_mib = (unsigned)conf->image_max_mib};
+					 .max_mib = (unsigned)(b->args.max_mib < conf->image_max_mib ? b->args.max_mib : conf->image_max_mib)};
 	return image_build_argv(&build, b->work_dir, ret, err);
 }
 

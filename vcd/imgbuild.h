@@ -16,6 +16,7 @@ struct imgbuild_args {
 	struct recipe *recipe; // taken when the call succeeds
 	uid_t owner;
 	struct rpc_request *req; // replied to when the build ends; notified of its stages
+	uint64_t max_mib;	 // of the image, as far as its owner has space
 	bool import;		 // DATA frames with the tar follow the request
 	void (*ended)(void *ctx); // once, when everything of the build is gone
 	void *ctx;

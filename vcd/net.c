@@ -26,6 +26,7 @@
 
 #include "libvc/cleanup.h"
 #include "libvc/log.h"
+#include "vcd/netguard.h"
 
 #define BRIDGE_PREFIX "vcb"
 #define VXLAN_PREFIX "vcx"
@@ -214,6 +215,36 @@ static int put_fdb(struct nl_sock *sock, uint32_t index, const uint8_t mac[ETH_A
 	return 0;
 }
 
+// A static entry of the bridge: frames for this MAC go out by that port, whatever a guest claims.
+static int put_port_mac(struct nl_sock *sock, uint32_t port, const char *text, struct vc_error *err)
+{
+	struct ndmsg ndm = {.ndm_family = PF_BRIDGE, .ndm_ifindex = (int)port, .ndm_flags = NTF_MASTER, .ndm_state = NUD_NOARP};
+	uint8_t mac[ETH_ALEN];
+	if (parse_mac(text, mac, err) < 0)
+		return -1;
+	auto_msg struct nl_msg *msg = nlmsg_alloc_simple(RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE);
+	if (!msg || nlmsg_append(msg, &ndm, sizeof(ndm), NLMSG_ALIGNTO) < 0 || nla_put(msg, NDA_LLADDR, ETH_ALEN, mac) < 0)
+		return vc_error_set(err, ENOMEM, "bridge entry %s", text);
+	if (talk(sock, msg, 0, text, err) < 0)
+		return vc_error_wrap(err, "bridge entry");
+	return 0;
+}
+
+// Nothing that comes in by this port is taken into the bridge's table.
+static int stop_learning(struct nl_sock *sock, const char *name, uint32_t port, struct vc_error *err)
+{
+	struct ifinfomsg info = {.ifi_family = PF_BRIDGE, .ifi_index = (int)port};
+	struct nlattr *nest;
+	auto_msg struct nl_msg *msg = nlmsg_alloc_simple(RTM_SETLINK, NLM_F_REQUEST);
+	if (!msg || nlmsg_append(msg, &info, sizeof(info), NLMSG_ALIGNTO) < 0 ||
+	    !(nest = nla_nest_start(msg, IFLA_PROTINFO | NLA_F_NESTED)) || nla_put_u8(msg, IFLA_BRPORT_LEARNING, 0) < 0)
+		return vc_error_set(err, ENOMEM, "%s", name);
+	nla_nest_end(msg, nest);
+	if (talk(sock, msg, 0, name, err) < 0)
+		return vc_error_wrap(err, "stop learning");
+	return 0;
+}
+
 static int link_index(const char *name, uint32_t *ret, struct vc_error *err)
 {
 	*ret = if_nametoindex(name);
@@ -241,7 +272,8 @@ static int ensure_peers(struct nl_sock *sock, const struct net_segment *seg, uin
 	for (size_t i = 0; i < seg->n_remotes; i++) {
 		uint8_t mac[ETH_ALEN];
 		if (parse_mac(seg->remotes[i].mac, mac, err) < 0 ||
-		    put_fdb(sock, index, mac, seg->remotes[i].addr, NLM_F_REPLACE, err) < 0)
+		    put_fdb(sock, index, mac, seg->remotes[i].addr, NLM_F_REPLACE, err) < 0 ||
+		    put_port_mac(sock, index, seg->remotes[i].mac, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -256,7 +288,7 @@ static int ensure_vxlan(struct nl_sock *sock, const struct net_segment *seg, uin
 		return -1;
 	link_name(VXLAN_PREFIX, seg->id, name);
 	if (create_link(sock, name, "vxlan", seg->mtu, fill_vxlan, &v, err) < 0 || link_index(name, &index, err) < 0 ||
-	    bring_up(sock, name, seg->mtu, bridge, err) < 0)
+	    bring_up(sock, name, seg->mtu, bridge, err) < 0 || stop_learning(sock, name, index, err) < 0)
 		return -1;
 	return ensure_peers(sock, seg, index, err);
 }
@@ -274,15 +306,18 @@ static int create_tap(const char *name, uid_t owner, struct vc_error *err)
 	return 0;
 }
 
-static int ensure_tap(struct nl_sock *sock, const struct net_segment *seg, uint32_t rank, uint32_t bridge, struct vc_error *err)
+static int ensure_tap(struct nl_sock *sock, const struct net_segment *seg, const struct net_local *local, uint32_t bridge,
+		      struct vc_error *err)
 {
 	char name[NET_NAME_LEN];
-	net_tap_name(seg->id, rank, name);
+	uint32_t index;
+	net_tap_name(seg->id, local->rank, name);
 	if (!if_nametoindex(name) && create_tap(name, seg->tap_owner, err) < 0)
 		return -1;
-	if (disable_ipv6(name, err) < 0)
+	if (disable_ipv6(name, err) < 0 || bring_up(sock, name, seg->mtu, bridge, err) < 0 || link_index(name, &index, err) < 0 ||
+	    stop_learning(sock, name, index, err) < 0)
 		return -1;
-	return bring_up(sock, name, seg->mtu, bridge, err);
+	return put_port_mac(sock, index, local->mac, err);
 }
 
 static int ensure_all(struct nl_sock *sock, const struct net_segment *seg, struct vc_error *err)
@@ -290,11 +325,11 @@ static int ensure_all(struct nl_sock *sock, const struct net_segment *seg, struc
 	uint32_t bridge;
 	if (ensure_bridge(sock, seg, &bridge, err) < 0)
 		return -1;
-	// a cluster on one host needs no way out
-	if (seg->n_peers && ensure_vxlan(sock, seg, bridge, err) < 0)
+	// a cluster on one host needs no way out; the filter comes before what it guards
+	if (seg->n_peers && (netguard_ensure(seg, err) < 0 || ensure_vxlan(sock, seg, bridge, err) < 0))
 		return -1;
-	for (size_t i = 0; i < seg->n_ranks; i++) {
-		if (ensure_tap(sock, seg, seg->ranks[i], bridge, err) < 0)
+	for (size_t i = 0; i < seg->n_locals; i++) {
+		if (ensure_tap(sock, seg, &seg->locals[i], bridge, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -319,7 +354,7 @@ int net_ensure(const struct net_segment *seg, struct vc_error *err)
 
 int net_name_cluster(const char *name, char ret[NET_SHORT_LEN + 1])
 {
-	static const char *const prefixes[] = {BRIDGE_PREFIX, VXLAN_PREFIX, TAP_PREFIX};
+	static const char *const prefixes[] = {BRIDGE_PREFIX, VXLAN_PREFIX, TAP_PREFIX, NETGUARD_PREFIX};
 	for (size_t i = 0; i < VC_ARRAY_LEN(prefixes); i++) {
 		size_t n = strlen(prefixes[i]);
 		if (strncmp(name, prefixes[i], n) != 0 || strspn(name + n, "0123456789abcdef") != NET_SHORT_LEN)
@@ -340,9 +375,27 @@ static int compare(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+struct names {
+	char **names;
+	size_t n;
+};
+
+static int add_name(const char *name, void *ctx)
+{
+	struct names *found = ctx;
+	char cluster[NET_SHORT_LEN + 1];
+	if (net_name_cluster(name, cluster) < 0)
+		return 0;
+	char **grown = found->n < LINKS_MAX ? reallocarray(found->names, found->n + 1, sizeof(*grown)) : NULL;
+	if (!grown)
+		return -1;
+	found->names = grown;
+	found->names[found->n] = strdup(name);
+	return found->names[found->n] ? (int)(found->n++, 0) : -1;
+}
+
 int net_list(char ***ret, struct vc_error *err)
 {
-	char cluster[NET_SHORT_LEN + 1];
 	struct nl_cache *raw = NULL;
 	auto_sock struct nl_sock *sock = open_sock(err);
 	if (!sock)
@@ -351,25 +404,30 @@ int net_list(char ***ret, struct vc_error *err)
 	auto_cache struct nl_cache *cache = raw;
 	if (rc < 0)
 		return vc_error_set(err, VC_EHOST, "list of network links: %s", nl_geterror(rc));
-	int total = nl_cache_nitems(cache);
-	if (total > LINKS_MAX)
-		return vc_error_set(err, VC_EHOST, "%d network links on this host are too many", total);
-	vc_autostrv char **names = calloc((size_t)total + 1, sizeof(*names));
-	size_t n = 0;
-	for (struct nl_object *o = nl_cache_get_first(cache); names && o; o = nl_cache_get_next(o)) {
+	struct names found = {0};
+	for (struct nl_object *o = nl_cache_get_first(cache); rc == 0 && o; o = nl_cache_get_next(o)) {
 		const char *name = rtnl_link_get_name((struct rtnl_link *)o);
-		if (name && net_name_cluster(name, cluster) == 0 && !(names[n++] = strdup(name)))
-			return vc_error_errno(err, "list of network links");
+		rc = name ? add_name(name, &found) : 0;
 	}
-	if (!names)
-		return vc_error_errno(err, "list of network links");
-	qsort(names, n, sizeof(*names), compare);
+	if (rc == 0)
+		rc = netguard_each(add_name, &found, err);
+	vc_autostrv char **names = rc == 0 ? reallocarray(found.names, found.n + 1, sizeof(*names)) : NULL;
+	if (!names) {
+		for (size_t i = 0; i < found.n; i++)
+			free(found.names[i]);
+		free(found.names);
+		return err && err->code ? -1 : vc_error_set(err, ENOMEM, "list of network links");
+	}
+	names[found.n] = NULL;
+	qsort(names, found.n, sizeof(*names), compare);
 	*ret = vc_steal(&names);
 	return 0;
 }
 
 static int remove_link(struct nl_sock *sock, const char *name, struct vc_error *err)
 {
+	if (strncmp(name, NETGUARD_PREFIX, strlen(NETGUARD_PREFIX)) == 0)
+		return netguard_remove(name, err);
 	auto_msg struct nl_msg *msg = link_msg(RTM_DELLINK, 0, name);
 	if (!msg)
 		return vc_error_set(err, ENOMEM, "%s", name);

@@ -3,7 +3,9 @@
 //
 // The only user of libnl. Synchronous (some milliseconds): call in workers. net_ensure() is idempotent and may be called
 // again with other peers; net_remove() removes by name whatever is there. Segments know nothing of each other: each has
-// a bridge and a VNI of its own, no bridge has an address or IPv6, so no packet leaves a segment.
+// a bridge and a VNI of its own, no bridge has an address or IPv6, so no packet leaves a segment. Nothing is learned from
+// what guests send: each member's MAC belongs to one port, and no flood of addresses fills the kernel's memory. Where
+// there is a VXLAN a packet filter goes with it (netguard.h), table vcf<8>, listed and removed as if it were a link.
 #ifndef VCD_NET_H
 #define VCD_NET_H
 
@@ -19,6 +21,11 @@
 
 struct net_peer { // a host of the cluster other than this one
 	const char *addr;
+};
+
+struct net_local { // a member on this host
+	uint32_t rank;
+	const char *mac;
 };
 
 struct net_remote { // a member on another host
@@ -37,8 +44,8 @@ struct net_segment {
 	size_t n_peers;
 	const struct net_remote *remotes;
 	size_t n_remotes;
-	const uint32_t *ranks; // of this host's members: one tap each
-	size_t n_ranks;
+	const struct net_local *locals; // one tap each
+	size_t n_locals;
 };
 
 const char *net_tap_name(const char *id, uint32_t rank, char ret[NET_NAME_LEN]);
@@ -46,7 +53,7 @@ const char *net_tap_name(const char *id, uint32_t rank, char ret[NET_NAME_LEN]);
 int net_ensure(const struct net_segment *seg, struct vc_error *err);
 int net_remove(const char *id, struct vc_error *err);
 
-// The names of all links on this host that look like ours, sorted, NULL-terminated (vc_strv_free).
+// The names of all links and filter tables on this host that look like ours, sorted, NULL-terminated (vc_strv_free).
 int net_list(char ***ret, struct vc_error *err);
 // The cluster's 8 digits in a link's name: 0, or -1 for a name that is not ours.
 int net_name_cluster(const char *name, char ret[NET_SHORT_LEN + 1]);

@@ -77,6 +77,31 @@ int rpc_register(struct rpc *rpc, const struct rpc_method *methods, size_t n, vo
 	return 0;
 }
 
+static struct json_object *method_to_json(const struct rpc_method *m)
+{
+	static const char *const roles[] = {
+		[RPC_ANY] = "any", [RPC_OWNER] = "owner", [RPC_ADMIN] = "admin", [RPC_SLURM] = "slurm", [RPC_ROOT] = "root", [RPC_PEER] = "peer",
+	};
+	vc_autojson struct json_object *obj = json_object_new_object();
+	if (vc_json_add_str(obj, "method", m->name) < 0 || vc_json_add_str(obj, "role", roles[m->role]) < 0 ||
+	    vc_json_add_str(obj, "on", m->where == RPC_CONTROLLER ? "C" : "H") < 0)
+		return NULL;
+	return vc_steal(&obj);
+}
+
+struct json_object *rpc_list(const struct rpc *rpc)
+{
+	vc_autojson struct json_object *list = json_object_new_array();
+	for (size_t i = 0; list && i < rpc->n; i++) {
+		struct json_object *item = method_to_json(&rpc->table[i].method);
+		if (!item || json_object_array_add(list, item) < 0) {
+			json_object_put(item);
+			return NULL;
+		}
+	}
+	return vc_steal(&list);
+}
+
 // --- who may ---
 
 static bool role_allows(const struct conf *conf, enum rpc_role role, const struct rpc_caller *caller)
@@ -312,8 +337,11 @@ int rpc_dispatch(struct rpc *rpc, const struct rpc_call *call, struct rpc_reques
 		return vc_error_set(err, VC_ENOTFOUND, "vcd of %s has no method '%s'", rpc->vcd->conf->host_name, call->method);
 	if (rpc->vcd->stopping)
 		return vc_error_set(err, VC_ECANCELED, "vcd of %s is stopping", rpc->vcd->conf->host_name);
-	if (check_role(rpc, &entry->method, &call->caller, err) < 0)
-		return -1;
+	struct vc_error denied = VC_ERROR_INIT;
+	if (check_role(rpc, &entry->method, &call->caller, &denied) < 0) {
+		vc_log_notice("refused: %s (from host %s)", denied.text, call->caller.host);
+		return vc_error_set(err, denied.code, "%s", denied.text);
+	}
 	struct rpc_request *req = request_create(rpc, entry, call, err);
 	if (!req)
 		return -1;

@@ -54,6 +54,9 @@ void rpc_destroy(struct rpc *rpc);
 // Adds a module's methods; every handler gets ctx. A name that exists already is an error.
 int rpc_register(struct rpc *rpc, const struct rpc_method *methods, size_t n, void *ctx, struct vc_error *err);
 
+// The table as JSON: [{method, role, on: "C"|"H"}] by name. A new object, NULL without memory.
+struct json_object *rpc_list(const struct rpc *rpc);
+
 // Who asks. For a forwarded request uid is the original caller's, and via names the vcd that passed it on.
 struct rpc_caller {
 	uid_t uid;

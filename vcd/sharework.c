@@ -298,12 +298,12 @@ int sharework_network(struct sharework *w, struct vc_error *err)
 		return 0;
 	vc_autofree struct net_peer *peers = calloc(plan->n_hosts + 1, sizeof(*peers));
 	vc_autofree struct net_remote *remotes = calloc(plan->n_members + 1, sizeof(*remotes));
-	vc_autofree uint32_t *ranks = calloc(w->n_members + 1, sizeof(*ranks));
-	if (!peers || !remotes || !ranks)
+	vc_autofree struct net_local *locals = calloc(w->n_members + 1, sizeof(*locals));
+	if (!peers || !remotes || !locals)
 		return vc_error_errno(err, "network");
 	struct net_segment seg = {.id = plan->id, .vni = plan->net.vni, .mtu = plan->net.mtu, .port = w->vxlan_port,
 				  .local = plan->hosts[w->self].addr, .tap_owner = w->qemu_uid, .peers = peers,
-				  .remotes = remotes, .ranks = ranks};
+				  .remotes = remotes, .locals = locals};
 	for (size_t i = 0; i < plan->n_hosts; i++) {
 		if (i != w->self)
 			peers[seg.n_peers++] = (struct net_peer){plan->hosts[i].addr};
@@ -311,7 +311,7 @@ int sharework_network(struct sharework *w, struct vc_error *err)
 	for (size_t i = 0; i < plan->n_members; i++) {
 		const struct plan_member *m = &plan->members[i];
 		if (m->host == w->self)
-			ranks[seg.n_ranks++] = m->rank;
+			locals[seg.n_locals++] = (struct net_local){m->rank, m->mac};
 		else
 			remotes[seg.n_remotes++] = (struct net_remote){m->mac, plan->hosts[m->host].addr};
 	}
@@ -368,6 +368,9 @@ static int make_overlay(const char *base, const char *path, struct vc_error *err
 	char *argv[] = {QEMU_IMG, "create", "-q", "-f", "qcow2", "-F", "raw", "-b", (char *)base, tmp, NULL};
 	if (run_program(argv, err) < 0)
 		return vc_error_wrap(err, "overlay %s", path);
+	// other users may pass its directory: libvirt gives it to QEMU's user
+	if (chmod(tmp, 0600) < 0)
+		return vc_error_errno(err, "%s", tmp);
 	return rename(tmp, path) < 0 ? vc_error_errno(err, "%s", path) : 0;
 }
 

@@ -136,7 +136,18 @@ static int address(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return 0;
 }
 
+static int list_methods(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	const struct vcd *vcd = ctx;
+	vc_autojson struct json_object *r = json_object_new_object();
+	if (vc_json_add(r, "methods", rpc_list(vcd->rpc)) < 0)
+		return vc_error_set(err, ENOMEM, "vcd.methods: out of memory");
+	rpc_reply(req, vc_steal(&r));
+	return 0;
+}
+
 static const struct rpc_method methods[] = {
+	{"vcd.methods", RPC_ANY, RPC_HOST, 0, list_methods},
 	{"vcd.ping", RPC_ANY, RPC_HOST, 0, ping},
 	{"vcd.address", RPC_ANY, RPC_HOST, 0, address},
 };

@@ -120,6 +120,45 @@ static int teardown(void **state)
 	return rc;
 }
 
+// --- the method table ---
+
+static void read_file(const char *path, char *text, size_t len)
+{
+	vc_autofclose FILE *f = fopen(path, "r");
+	size_t n = f ? fread(text, 1, len - 1, f) : 0;
+	text[n] = '\0';
+	assert_true(n > 0);
+}
+
+// docs/protocol.md has the row of each method, with its role.
+static void test_methods(void **state)
+{
+	(void)state;
+	static char doc[1 << 18];
+	read_file(TEST_SRCDIR "/../docs/protocol.md", doc, sizeof(doc));
+	struct vc_client_opts opts = {.path = socket_path, .munge_socket = munged.socket};
+	vc_autoclient struct vc_client *c = vc_client_connect(&opts, NULL);
+	vc_autojson struct json_object *r = NULL;
+	struct json_object *list = NULL;
+	assert_non_null(c);
+	assert_int_equal(vc_client_call(c, "vcd.methods", NULL, TEST_LIMIT_MS, NULL, NULL, &r, NULL), 0);
+	assert_int_equal(vc_json_array(r, "methods", 1000, &list, NULL), 0);
+	assert_true(json_object_array_length(list) > 20);
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		const char *name = NULL, *role = NULL;
+		char row[160];
+		struct json_object *item = json_object_array_get_idx(list, i);
+		assert_int_equal(vc_json_str(item, "method", 64, &name, NULL), 0);
+		assert_int_equal(vc_json_str(item, "role", 64, &role, NULL), 0);
+		snprintf(row, sizeof(row), "`%s`", name);
+		const char *at = strstr(doc, row), *end = at ? strchr(at, '\n') : NULL;
+		snprintf(row, sizeof(row), "| %s", role);
+		const char *found = end ? strstr(at, row) : NULL;
+		if (strncmp(name, "image.", 6) != 0 && (!found || found > end))
+			fail_msg("docs/protocol.md has no row of %s with role %s", name, role);
+	}
+}
+
 // --- raw connections ---
 
 static int raw_connect(void)
@@ -399,6 +438,7 @@ static void test_conf_check(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_methods),
 		cmocka_unit_test(test_ping),	    cmocka_unit_test(test_garbage),
 		cmocka_unit_test(test_wrong_uid),   cmocka_unit_test(test_replay),
 		cmocka_unit_test(test_speaking_for_others), cmocka_unit_test(test_user_limit),

@@ -9,16 +9,17 @@
 
 #include "libvc/cleanup.h"
 #include "vcd/net.h"
+#include "vcd/netguard.h"
 
 #define ID "0123abcd00000000000000000000ffff"
 #define OTHER "9999abcd00000000000000000000ffff"
 
 static const struct net_peer peers[] = {{"127.0.0.2"}, {"127.0.0.3"}};
 static const struct net_remote remotes[] = {{"02:00:10:01:00:02", "127.0.0.2"}, {"02:00:10:01:00:03", "127.0.0.3"}};
-static const uint32_t ranks[] = {0, 1};
+static const struct net_local locals[] = {{0, "02:00:10:01:00:00"}, {1, "02:00:10:01:00:01"}};
 static const struct net_segment segment = {
 	.id = ID, .vni = 4097, .mtu = 1450, .port = 4789, .local = "127.0.0.1", .peers = peers, .n_peers = 2,
-	.remotes = remotes, .n_remotes = 2, .ranks = ranks, .n_ranks = 2,
+	.remotes = remotes, .n_remotes = 2, .locals = locals, .n_locals = 2,
 };
 
 static void test_names(void **state)
@@ -74,13 +75,13 @@ static void test_ensure_remove(void **state)
 	ensure(&segment);
 	ensure(&segment); // idempotent
 	ensure(&other);
-	assert_int_equal(count(), 8);
+	assert_int_equal(count(), 10); // a bridge, a VXLAN, two taps and a filter each
 	assert_int_not_equal(if_nametoindex("vcb0123abcd"), 0);
 	assert_int_not_equal(if_nametoindex("vcx0123abcd"), 0);
 	assert_int_not_equal(if_nametoindex("vt0123abcd.1"), 0);
 	assert_int_equal(net_remove(ID, NULL), 0);
 	assert_int_equal(net_remove(ID, NULL), 0);
-	assert_int_equal(count(), 4);
+	assert_int_equal(count(), 5);
 	assert_int_equal(if_nametoindex("vcb0123abcd"), 0);
 	assert_int_equal(net_remove(OTHER, NULL), 0);
 	assert_int_equal(count(), 0);
@@ -120,8 +121,32 @@ static void test_failures(void **state)
 	bad = segment;
 	bad.id = OTHER; // the same VNI again
 	assert_int_equal(net_ensure(&bad, &err), -1);
-	assert_int_equal(count(), 4);
+	assert_int_equal(count(), 5);
 	assert_int_equal(net_remove(ID, NULL), 0);
+}
+
+static void test_filter(void **state)
+{
+	(void)state;
+	struct vc_error err = VC_ERROR_INIT;
+	vc_autofree char *text = netguard_rules(&segment, &err);
+	assert_non_null(text);
+	assert_contains(text, "table inet vcf0123abcd {");
+	assert_contains(text, "udp dport 4789 @th,96,24 4097 ip saddr != { 127.0.0.2, 127.0.0.3 } drop");
+	assert_contains(text, "udp dport 4789 meta skuid != 0 drop");
+	static const struct net_peer six[] = {{"fd00::2"}};
+	struct net_segment other = segment;
+	other.local = "fd00::1";
+	other.peers = six;
+	other.n_peers = 1;
+	vc_autofree char *text6 = netguard_rules(&other, &err);
+	assert_contains(text6, "ip6 saddr != { fd00::2 } drop");
+	static const struct net_peer bad[] = {{"127.0.0.2 } accept"}};
+	other = segment;
+	other.peers = bad;
+	other.n_peers = 1;
+	assert_null(netguard_rules(&other, &err));
+	assert_contains(err.text, "is not an address");
 }
 
 static void test_underlay(void **state)
@@ -139,7 +164,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names),	 cmocka_unit_test(test_ensure_remove), cmocka_unit_test(test_alone),
-		cmocka_unit_test(test_failures), cmocka_unit_test(test_underlay),
+		cmocka_unit_test(test_failures), cmocka_unit_test(test_filter),	cmocka_unit_test(test_underlay),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Raw frames, for tests/system/tenant_guest.bats: static, so that it runs in a guest of busybox alone.
+//
+//   frames send IFACE DST SRC TEXT [N]              N Ethernet frames of the experimental type 0x88b5, as root
+//   frames listen IFACE TEXT SECONDS                0 when such a frame comes, 1 when none does
+//   frames macs IFACE N                             N frames from as many random source addresses, to everybody
+//   frames vxlan HOST PORT VNI TEXT                 the frame of `send`, to everybody, in VXLAN over UDP: as any user
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/ethernet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netpacket/packet.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TYPE 0x88b5 // local experimental use
+#define FRAME_LEN 128
+
+static int fail(const char *what)
+{
+	perror(what);
+	return 2;
+}
+
+static bool parse_mac(const char *text, uint8_t ret[6])
+{
+	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &ret[0], &ret[1], &ret[2], &ret[3], &ret[4], &ret[5]) == 6;
+}
+
+static void make(uint8_t frame[FRAME_LEN], const uint8_t dst[6], const uint8_t src[6], const char *text)
+{
+	memset(frame, 0, FRAME_LEN);
+	memcpy(frame, dst, 6);
+	memcpy(frame + 6, src, 6);
+	frame[12] = TYPE >> 8;
+	frame[13] = TYPE & 0xff;
+	snprintf((char *)frame + 14, FRAME_LEN - 14, "%s", text);
+}
+
+static int packet_socket(const char *iface, int *ret_index)
+{
+	struct sockaddr_ll addr = {.sll_family = AF_PACKET, .sll_protocol = htons(TYPE)};
+	*ret_index = addr.sll_ifindex = (int)if_nametoindex(iface);
+	int fd = socket(AF_PACKET, SOCK_RAW, htons(TYPE));
+	return fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -1 : fd;
+}
+
+static int send_frames(const char *iface, const uint8_t dst[6], const uint8_t src[6], const char *text, int n)
+{
+	uint8_t frame[FRAME_LEN], from[6];
+	int index, fd = packet_socket(iface, &index);
+	if (fd < 0)
+		return fail(iface);
+	for (int i = 0; i < n; i++) {
+		for (int k = 0; k < 6; k++)
+			from[k] = src ? src[k] : (uint8_t)(k ? random() : 2);
+		make(frame, dst, from, text);
+		while (send(fd, frame, sizeof(frame), 0) < 0) {
+			if (errno != ENOBUFS)
+				return fail("send");
+			poll(NULL, 0, 1);
+		}
+	}
+	return 0;
+}
+
+static int listen_for(const char *iface, const char *text, int seconds)
+{
+	uint8_t frame[2048];
+	int index, fd = packet_socket(iface, &index);
+	time_t end = time(NULL) + seconds;
+	if (fd < 0)
+		return fail(iface);
+	puts("listening");
+	fflush(stdout);
+	while (time(NULL) < end) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		if (poll(&p, 1, 200) <= 0)
+			continue;
+		ssize_t n = recv(fd, frame, sizeof(frame) - 1, 0);
+		if (n <= 14)
+			continue;
+		frame[n] = 0;
+		if (strcmp((char *)frame + 14, text) == 0) {
+			printf("heard %s\n", text);
+			return 0;
+		}
+	}
+	puts("silence");
+	return 1;
+}
+
+static int send_vxlan(const char *host, int port, unsigned vni, const char *text)
+{
+	static const uint8_t all[6] = {255, 255, 255, 255, 255, 255}, src[6] = {2, 0, 0, 0, 0, 99};
+	uint8_t packet[8 + FRAME_LEN] = {0x08, 0, 0, 0, (uint8_t)(vni >> 16), (uint8_t)(vni >> 8), (uint8_t)vni, 0};
+	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	if (fd < 0 || inet_pton(AF_INET, host, &addr.sin_addr) != 1)
+		return fail(host);
+	make(packet + 8, all, src, text);
+	for (int i = 0; i < 5; i++) {
+		if (sendto(fd, packet, sizeof(packet), 0, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+			printf("sendto: %s\n", strerror(errno)); // a filter's refusal may be visible here
+	}
+	puts("sent");
+	return 0;
+}
+
+static int number(const char *text)
+{
+	return (int)strtoul(text, NULL, 10);
+}
+
+int main(int argc, char **argv)
+{
+	static const uint8_t all[6] = {255, 255, 255, 255, 255, 255};
+	uint8_t dst[6], src[6];
+	const char *verb = argc > 1 ? argv[1] : "";
+	if (strcmp(verb, "send") == 0 && argc >= 6 && parse_mac(argv[3], dst) && parse_mac(argv[4], src))
+		return send_frames(argv[2], dst, src, argv[5], argc > 6 ? number(argv[6]) : 3);
+	if (strcmp(verb, "macs") == 0 && argc == 4)
+		return send_frames(argv[2], all, NULL, "flood", number(argv[3]));
+	if (strcmp(verb, "listen") == 0 && argc == 5)
+		return listen_for(argv[2], argv[3], number(argv[4]));
+	if (strcmp(verb, "vxlan") == 0 && argc == 6)
+		return send_vxlan(argv[2], number(argv[3]), (unsigned)number(argv[4]), argv[5]);
+	fputs("frames: see the source\n", stderr);
+	return 2;
+}
