@@ -206,7 +206,8 @@ static void test_cod_reclaims_for_reservations(void **state)
 	struct elastic_input in = make_input(2, 0, 0);
 	in.idle = 0;
 	in.clusters[0] = (struct elastic_cluster){.id = 1, .min = 1, .max = 40, .weight = 1, .size = 38, .busy = 30, .load = 40000};
-	in.clusters[1] = (struct elastic_cluster){.id = 2, .min = 1, .max = 40, .weight = 1, .size = 2, .busy = 2, .reserve = 12, .load = 14000};
+	in.clusters[1] = (struct elastic_cluster){.id = 2, .min = 1, .max = 40, .weight = 1, .size = 2, .busy = 2, .reserve = 12,
+						  .load = 14000};
 	struct elastic_decision d = decide("cod", NULL, &in, 0);
 	assert_int_equal(total(&d, ELASTIC_SHRINK, 1), 8);  // those without work
 	assert_int_equal(total(&d, ELASTIC_RECLAIM, 1), 2); // and two with: 12 are reserved, what is beyond waits
@@ -266,6 +267,32 @@ static void test_cod_lends_idle_hosts(void **state)
 	in.queued = 1;
 	d = decide("cod", NULL, &in, 0);
 	assert_int_equal(total(&d, ELASTIC_GROW, 100), 3);
+	elastic_decision_clear(&d);
+	elastic_input_clear(&in);
+}
+
+// The most stretched piece of work has the turn: idle hosts of others go to it, and others start nothing new meanwhile.
+static void test_cod_takes_turns(void **state)
+{
+	(void)state;
+	struct elastic_input in = make_input(2, 0, 0);
+	in.pool = 20;
+	in.idle = 0;
+	in.clusters[0] = (struct elastic_cluster){.id = 1, .min = 1, .max = 20, .weight = 1, .size = 12, .busy = 9, .load = 40000,
+						  .head = 8, .waited_ms = 600000, .head_ms = 7200000};
+	in.clusters[1] = (struct elastic_cluster){.id = 2, .min = 1, .max = 20, .weight = 1, .size = 8, .busy = 4, .load = 40000,
+						  .head = 10, .waited_ms = 300000, .head_ms = 600000};
+	struct elastic_decision d = decide("cod", NULL, &in, 0);
+	// 2 waited less, but is stretched more: it gets the three idle hosts of 1, and 1 makes room for three more
+	assert_int_equal(total(&d, ELASTIC_SHRINK, 1), 3);
+	assert_int_equal(total(&d, ELASTIC_GROW, 2), 3);
+	assert_int_equal(total(&d, ELASTIC_CAP, 1), 6);
+	assert_int_equal(count(&d, ELASTIC_RECLAIM), 0); // nothing is taken from its work
+	elastic_decision_clear(&d);
+	in.clusters[0].weight = 10;
+	d = decide("cod", NULL, &in, 0);
+	assert_int_equal(total(&d, ELASTIC_SHRINK, 2), 4);
+	assert_int_equal(total(&d, ELASTIC_GROW, 1), 4);
 	elastic_decision_clear(&d);
 	elastic_input_clear(&in);
 }
@@ -337,6 +364,8 @@ static void test_cod_turns_twice_at_most(void **state)
 					c->load = (int64_t)(policy_random(&random) % 30000);
 				int64_t could = (c->load + 999) / 1000;
 				c->busy = (uint32_t)(could < c->size ? could : c->size);
+				c->head = could > c->size ? (uint32_t)(could - c->size + 1) / 2 : 0;
+				c->waited_ms = (int64_t)(policy_random(&random) % 1000000);
 				sum += c->size;
 			}
 			in.queued = policy_random(&random) % 8 == 0;
@@ -549,6 +578,9 @@ static struct elastic_input random_input(uint64_t *random)
 		in.clusters[i].load = (int64_t)(policy_random(random) % 20000);
 		in.clusters[i].reserve = (uint32_t)(policy_random(random) % 5);
 		in.clusters[i].priority = (int32_t)(policy_random(random) % 3) - 1;
+		in.clusters[i].head = (uint32_t)(policy_random(random) % 6);
+		in.clusters[i].waited_ms = (int64_t)(policy_random(random) % 10000000);
+		in.clusters[i].head_ms = (int64_t)(policy_random(random) % 3) * 600000;
 	}
 	for (size_t i = 0; i < 12; i++) {
 		in.members[i].host = (uint32_t)(policy_random(random) % 4);
@@ -635,6 +667,7 @@ int main(void)
 		cmocka_unit_test(test_cod_reclaims_for_reservations),
 		cmocka_unit_test(test_cod_shrinks_late),
 		cmocka_unit_test(test_cod_lends_idle_hosts),
+		cmocka_unit_test(test_cod_takes_turns),
 		cmocka_unit_test(test_cod_turns_twice_at_most),
 		cmocka_unit_test(test_balance_moves_fewest),
 		cmocka_unit_test(test_balance_waits_and_fills),

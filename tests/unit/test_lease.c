@@ -393,7 +393,8 @@ static int free_host(const struct world *w)
 
 static void disturb(struct world *w, struct fake_job *j)
 {
-	static const enum lease_slurm ends[] = {LEASE_JOB_CANCELLED, LEASE_JOB_FAILED, LEASE_JOB_TIMEOUT, LEASE_JOB_NODE_FAIL, LEASE_JOB_UNKNOWN};
+	static const enum lease_slurm ends[] = {LEASE_JOB_CANCELLED, LEASE_JOB_FAILED, LEASE_JOB_TIMEOUT,
+						 LEASE_JOB_NODE_FAIL, LEASE_JOB_UNKNOWN};
 	if (j->state < LEASE_JOB_CONFIGURING) {
 		j->state = (enum lease_slurm)(LEASE_JOB_PENDING + policy_random(&w->random) % 4);
 		return;

@@ -34,7 +34,7 @@ const struct elastic_policy *elastic_policy_find(const char *name, struct vc_err
 
 const char *elastic_verb_name(enum elastic_verb verb)
 {
-	static const char *const names[ELASTIC_VERBS] = {"grow", "shrink", "reclaim", "migrate", "share", "release"};
+	static const char *const names[ELASTIC_VERBS] = {"grow", "shrink", "reclaim", "cap", "migrate", "share", "release"};
 	return names[verb];
 }
 

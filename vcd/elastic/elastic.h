@@ -33,6 +33,9 @@ struct elastic_cluster {
 	uint32_t coming;   // hosts that were asked for and are not there yet
 	uint32_t busy;	   // hosts with work on them
 	int64_t load;	   // raw: thousandths of hosts that its work could use now
+	uint32_t head;	   // hosts that its first waiting piece of work needs; 0: nothing waits, or it does not say
+	int64_t waited_ms; // how long that has waited
+	int64_t head_ms;   // how long it will run, as its user said; 0: nobody knows
 };
 
 // A host that members share (policies that move members).
@@ -55,7 +58,7 @@ struct elastic_member {
 
 struct elastic_input {
 	uint32_t pool;	 // hosts that clusters may have in all, those that they have included
-	uint32_t idle;	 // of them: free now
+	uint32_t idle;	 // of them: free now; those that are asked for and have not come are still among them
 	uint32_t queued; // hosts that other work in Slurm's queue waits for
 	struct elastic_params params;
 	struct elastic_cluster *clusters; // by id, each once
@@ -89,6 +92,7 @@ enum elastic_verb {
 	ELASTIC_GROW,	 // cluster by n hosts
 	ELASTIC_SHRINK,	 // cluster by n hosts without work, or that were asked for and did not come
 	ELASTIC_RECLAIM, // n hosts of cluster, with work on them if need be, within deadline_ms
+	ELASTIC_CAP,	 // cluster starts no new work on more than n hosts, until the next decision
 	ELASTIC_MIGRATE, // member (cluster, rank) from host `from` to host `to`
 	ELASTIC_SHARE,	 // member (cluster, rank) gets n thousandths of CPUs of its host
 	ELASTIC_RELEASE, // host `from`, which is empty or will be after the migrations before it

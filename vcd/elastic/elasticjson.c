@@ -27,6 +27,8 @@ static const struct field cluster_fields[] = {
 	FIELD(FIELD_U32, elastic_cluster, wanted),   FIELD(FIELD_U32, elastic_cluster, size),
 	FIELD(FIELD_U32, elastic_cluster, leaving),  FIELD(FIELD_U32, elastic_cluster, coming),
 	FIELD(FIELD_U32, elastic_cluster, busy),     FIELD(FIELD_I64, elastic_cluster, load),
+	FIELD(FIELD_U32, elastic_cluster, head),     FIELD(FIELD_I64, elastic_cluster, waited_ms),
+	FIELD(FIELD_I64, elastic_cluster, head_ms),
 };
 static const struct field host_fields[] = {
 	FIELD(FIELD_NAME, elastic_host, name),	     FIELD(FIELD_I64, elastic_host, cpu),

@@ -3,7 +3,8 @@
 //
 // The yield of an item is the CPU it gets divided by what it needs, at most 1. On a host all items get the same yield. The
 // problem is strongly NP-hard; this is a heuristic: for a yield tried by bisection, items are packed as two-dimensional
-// vectors in several orders onto hosts chosen in several ways; then moves and exchanges improve the worst host. Pure; equal seeds give equal results.
+// vectors in several orders onto hosts chosen in several ways; then moves and exchanges improve the worst host. Pure;
+// equal seeds give equal results.
 #ifndef VCD_ELASTIC_PACKER_H
 #define VCD_ELASTIC_PACKER_H
 

@@ -8,6 +8,7 @@
 
 #include "vcd/elastic/policy.h"
 
+#define STRAIN_MAX 100000 // permille of overload of one host: its square, summed over all hosts, fits
 #define SEARCH_NODES_MAX 200000 // layouts looked at in one decision: some milliseconds
 
 struct search {
@@ -35,14 +36,6 @@ static int64_t violated_hosts(const struct search *s)
 	return n;
 }
 
-static int64_t violation(const struct search *s)
-{
-	int64_t sum = 0;
-	for (uint32_t h = 0; h < s->l.in->n_hosts; h++)
-		sum += violation_of(s, h);
-	return sum;
-}
-
 static bool may_move(const struct search *s, uint32_t member, uint32_t to)
 {
 	const struct elastic_member *m = &s->l.in->members[member];
@@ -50,7 +43,8 @@ static bool may_move(const struct search *s, uint32_t member, uint32_t to)
 	return !m->fixed && s->l.at[member] == m->host && to != m->host && layout_fits(&s->l, member, to, INT32_MAX);
 }
 
-// On the way a host's CPUs may be overcommitted, its memory may not. Members in rising order of index, so that each set of moves is tried once; anchored ones in the second round only.
+// On the way a host's CPUs may be overcommitted, its memory may not. Members in rising order of index, so that each set of
+// moves is tried once; anchored ones in the second round only.
 static bool clears(struct search *s, uint32_t first, int64_t depth, bool anchors)
 {
 	int64_t hosts = violated_hosts(s);
@@ -88,10 +82,21 @@ static bool deepen(struct search *s)
 	return false;
 }
 
-// The move that lowers the violation most; false when none does.
+// Squares, in permille of each host: where overload cannot be cleared it is spread, and the worst host counts most.
+static int64_t strain(const struct search *s)
+{
+	int64_t sum = 0;
+	for (uint32_t h = 0; h < s->l.in->n_hosts; h++) {
+		int64_t v = policy_min(violation_of(s, h) / s->l.in->hosts[h].cpu, STRAIN_MAX);
+		sum += v * v;
+	}
+	return sum;
+}
+
+// The move that lowers the strain most, by a worthwhile part of it; false when none does.
 static bool best_step(struct search *s)
 {
-	int64_t best = violation(s);
+	int64_t before = strain(s), best = before - before * s->l.in->params.min_gain / 1000;
 	int64_t member = -1, target = 0;
 	for (uint32_t m = 0; m < s->l.in->n_members; m++) {
 		for (uint32_t to = 0; to < s->l.in->n_hosts; to++) {
@@ -99,7 +104,7 @@ static bool best_step(struct search *s)
 				continue;
 			uint32_t from = s->l.at[m];
 			layout_move(&s->l, m, to);
-			int64_t v = violation(s);
+			int64_t v = strain(s);
 			layout_move(&s->l, m, from);
 			if (v < best) {
 				best = v;
