@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vcd/member/agree_wire.h"
+
 #define CLOCK_START 1000000ull // ms: all clocks begin well above 0
 #define STEPS_MAX 4000000      // of one run; more is a livelock
 
@@ -112,6 +114,26 @@ static uint64_t arrival(struct world *w, uint32_t from, uint32_t to)
 	return at;
 }
 
+// What arrives is what a wire would carry.
+static struct agree_msg *over_the_wire(const struct agree_msg *m)
+{
+	vc_autobuf struct vc_buf bytes = VC_BUF_INIT(AGREE_WIRE_MAX);
+	struct agree_msg *copy = malloc(sizeof(*copy));
+	if (!copy || agree_msg_encode(m, &bytes) < 0 || agree_msg_decode(vc_buf_head(&bytes), bytes.len, copy, NULL) < 0)
+		abort();
+	return copy;
+}
+
+// And what a restarted host reads is what it wrote.
+static void write_disk(struct sim_host *h)
+{
+	vc_autobuf struct vc_buf bytes = VC_BUF_INIT(AGREE_WIRE_MAX);
+	agree_durable_clear(&h->disk);
+	if (agree_durable_encode(agree_durable(h->agree), &bytes) < 0 ||
+	    agree_durable_decode(vc_buf_head(&bytes), bytes.len, &h->disk, NULL) < 0)
+		abort();
+}
+
 static void carry(struct world *w, const struct agree_msg *m)
 {
 	uint32_t from = node(m->from), to = node(m->to);
@@ -121,11 +143,7 @@ static void carry(struct world *w, const struct agree_msg *m)
 	for (unsigned k = 0; k < copies; k++) {
 		if (to > HOSTS_MAX || !passes(w, from, to))
 			continue;
-		struct agree_msg *copy = malloc(sizeof(*copy));
-		if (!copy)
-			abort();
-		agree_msg_copy(copy, m);
-		put(w, (struct item){.at = arrival(w, from, to), .kind = ITEM_MSG, .host = to, .msg = copy});
+		put(w, (struct item){.at = arrival(w, from, to), .kind = ITEM_MSG, .host = to, .msg = over_the_wire(m)});
 	}
 }
 
@@ -241,8 +259,7 @@ static bool drain_agree(struct world *w, uint32_t i)
 		}
 		if (o.kind == AGREE_OUT_PERSIST) {
 			check_disk(w, i, agree_durable(h->agree));
-			agree_durable_clear(&h->disk);
-			agree_durable_copy(&h->disk, agree_durable(h->agree));
+			write_disk(h);
 		} else if (o.kind == AGREE_OUT_VIEW) {
 			check_install(w, i, seen);
 			hostview_unref(seen);

@@ -153,6 +153,20 @@ static void test_hosts_come_and_go(void **state)
 	hostview_unref(v4);
 }
 
+// A view that lost a host on the way is no successor: hosts stay listed when they are gone.
+static void test_a_view_follows_another(void **state)
+{
+	struct hostview *v1 = hostview_create(3, 1, NULL, 0), *v2 = after(v1, HV_HOST_FAIL, 2, 1), *small = hostview_create(2, 1, NULL, 0);
+	(void)state;
+	assert_true(hostview_follows(v1, v2));
+	assert_false(hostview_follows(v2, v1));
+	small->epoch = 9;
+	assert_false(hostview_follows(v1, small));
+	hostview_unref(v1);
+	hostview_unref(v2);
+	hostview_unref(small);
+}
+
 static void test_change_needs_a_rest(void **state)
 {
 	struct hv_event events[] = {{.kind = HV_HOST_FAIL, .id = 0, .incarnation = 1},
@@ -398,6 +412,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_quorums),
 		cmocka_unit_test(test_hosts_come_and_go),
+		cmocka_unit_test(test_a_view_follows_another),
 		cmocka_unit_test(test_change_needs_a_rest),
 		cmocka_unit_test(test_member_events),
 		cmocka_unit_test(test_messages_of_one_change),

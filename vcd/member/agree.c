@@ -62,19 +62,6 @@ void agree_msg_clear(struct agree_msg *m)
 	*m = (struct agree_msg){0};
 }
 
-void agree_msg_copy(struct agree_msg *to, const struct agree_msg *from)
-{
-	*to = *from;
-	hv_change_ref(to->change);
-	hv_change_ref(to->fast);
-	hostview_ref(to->view);
-	if (!from->acks)
-		return;
-	size_t size = (from->count / 64 + 1) * sizeof(*to->acks);
-	to->acks = agree_must(malloc(size));
-	memcpy(to->acks, from->acks, size);
-}
-
 // --- outputs -----------------------------------------------------------------------------------------------------
 
 static struct agree_out *push(struct agree *a, enum agree_out_kind kind)
@@ -558,7 +545,7 @@ static void recv_decided(struct agree *a, uint64_t now, const struct agree_msg *
 
 static void recv_full(struct agree *a, uint64_t now, const struct agree_msg *m)
 {
-	if (m->view && m->view->epoch > a->d.view->epoch)
+	if (m->view && hostview_follows(a->d.view, m->view))
 		agree_install(a, now, hostview_ref(m->view), NULL);
 }
 

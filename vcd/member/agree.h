@@ -87,7 +87,6 @@ struct agree_msg {
 	uint32_t count;		  // STATUS between leaders: hosts of the group that confirmed
 };
 void agree_msg_clear(struct agree_msg *m);
-void agree_msg_copy(struct agree_msg *to, const struct agree_msg *from); // takes references
 
 enum agree_out_kind {
 	AGREE_OUT_PERSIST, // write agree_durable() before anything after this

@@ -338,6 +338,18 @@ uint32_t hostview_find(const struct hostview *v, uint32_t id)
 	return HOSTVIEW_NONE;
 }
 
+bool hostview_follows(const struct hostview *v, const struct hostview *next)
+{
+	if (next->epoch <= v->epoch || next->n_hosts < v->n_hosts)
+		return false;
+	for (uint32_t i = 0; i < v->n_hosts; i++) {
+		uint32_t j = hostview_find(next, v->hosts[i].id);
+		if (j == HOSTVIEW_NONE || next->hosts[j].incarnation < v->hosts[i].incarnation)
+			return false;
+	}
+	return true;
+}
+
 bool hostview_is_voter(const struct hostview *v, uint32_t id)
 {
 	uint32_t i = hostview_find(v, id);

@@ -110,6 +110,9 @@ bool hostview_allows(const struct hostview *v, const struct hv_change *c);
 // The next view; NULL when the change is not allowed.
 struct hostview *hostview_apply(const struct hostview *v, const struct hv_change *c);
 
+// Can `next` come after v? A later epoch, with every host of v listed, none with an incarnation that was before.
+bool hostview_follows(const struct hostview *v, const struct hostview *next);
+
 uint32_t hostview_find(const struct hostview *v, uint32_t id); // index, or HOSTVIEW_NONE
 bool hostview_is_voter(const struct hostview *v, uint32_t id);
 bool hostview_is_leader(const struct hostview *v, uint32_t index);
