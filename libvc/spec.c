@@ -459,6 +459,9 @@ int vc_spec_check(const struct vc_spec *spec, const struct vc_spec_request *requ
 {
 	if (!spec->image)
 		return check_without_image(spec, err);
+	if (spec->stage_out && spec->script == VC_SPEC_SCRIPT_HOST)
+		return vc_error_set(err, VC_EUSER, "--vcluster-stage-out copies when the batch script ends in the first machine, not with "
+				    "--vcluster-script=host: let the script call `vcctl cp $SLURM_JOB_ID:0:FILE .`");
 	uint64_t cpus = (uint64_t)spec->vms * (spec->cpus ? spec->cpus : 1);
 	if (request->cpus_per_host_max && cpus > request->cpus_per_host_max)
 		return vc_error_set(err, VC_EUSER,

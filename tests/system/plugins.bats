@@ -120,6 +120,7 @@ refused() {
     refused "--vcluster-mem: 'big' is not a size" salloc --vcluster=x --vcluster-mem=big true
     refused "--vcluster-script: 'moon' is neither" sbatch --vcluster=x --vcluster-script=moon --wrap true
     refused "--vcluster-mount: '/data' is not SRC:DST" sbatch --vcluster=x --vcluster-mount=/data --wrap true
+    refused "--vcluster-stage-out copies when" sbatch --vcluster=x --vcluster-script=host --vcluster-stage-out=f --wrap true
     refused "--vcluster-cpus needs --vcluster=IMAGE" sbatch --vcluster-cpus=2 --wrap true
     refused "environment variable VCLUSTER_OPT_VMS: --vcluster-vms: 'x'" env VCLUSTER_OPT_VMS=x sbatch --vcluster=x --wrap true
     assert_equal "$(lab_exec ctl squeue -h -t all -o %i | wc -l)" "$before"

@@ -96,7 +96,7 @@ static void clear_defaults(void)
 static void test_every_option(void **state)
 {
 	(void)state;
-	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "host", "/a:/b:ro", "/data/in.dat", "out.dat"};
+	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "guest", "/a:/b:ro", "/data/in.dat", "out.dat"};
 	clear_defaults();
 	assert_int_equal(init(S_CTX_ALLOCATOR), 0);
 	assert_int_equal(fake.n_options, VC_SPEC_OPTS);
@@ -110,13 +110,29 @@ static void test_every_option(void **state)
 	assert_int_equal(spec->vms, 2);
 	assert_int_equal(spec->cpus, 3);
 	assert_int_equal(spec->mem_mib, 768);
-	assert_int_equal(spec->script, VC_SPEC_SCRIPT_HOST);
+	assert_int_equal(spec->script, VC_SPEC_SCRIPT_GUEST);
 	assert_true(spec->mounts[0].ro);
 	assert_string_equal(spec->stage_in[0], "/data/in.dat");
 	vc_autofree char *here = get_current_dir_name(), *out = NULL; // a relative name is meant from here
 	assert_true(asprintf(&out, "%s/out.dat", here) > 0);
 	assert_string_equal(spec->stage_out[0], out);
 	assert_string_equal(fake.log, "");
+}
+
+static void test_script_on_host(void **state)
+{
+	(void)state;
+	clear_defaults();
+	assert_int_equal(init(S_CTX_ALLOCATOR), 0);
+	assert_int_equal(fake_option("vcluster", "mpich"), 0);
+	assert_int_equal(fake_option("vcluster-script", "host"), 0);
+	assert_int_equal(slurm_spank_init_post_opt(NULL, 0, NULL), 0);
+	vc_autospec struct vc_spec *spec = vc_spec_from_text(fake.control_value, NULL);
+	assert_non_null(spec);
+	assert_int_equal(spec->script, VC_SPEC_SCRIPT_HOST);
+	assert_int_equal(fake_option("vcluster-stage-out", "out.dat"), 0);
+	assert_int_equal(slurm_spank_init_post_opt(NULL, 0, NULL), -1);
+	assert_contains(fake.log, "vcluster: --vcluster-stage-out copies when");
 }
 
 static void test_no_option_no_trace(void **state)
@@ -471,7 +487,7 @@ static void test_job_scripts_bad_arguments(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_option),
+		cmocka_unit_test(test_every_option), cmocka_unit_test(test_script_on_host),
 		cmocka_unit_test(test_no_option_no_trace),
 		cmocka_unit_test(test_bad_values),
 		cmocka_unit_test(test_environment),

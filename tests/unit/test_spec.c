@@ -200,6 +200,20 @@ static const struct {
 	{NULL, NULL, NULL, "1G", {0, 0}, "--vcluster-mem needs --vcluster=IMAGE"},
 };
 
+static void test_check_stage_out(void **state)
+{
+	(void)state;
+	const struct vc_spec_request request = {0};
+	vc_autospec struct vc_spec *spec = vc_spec_create();
+	struct vc_error err = VC_ERROR_INIT;
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_IMAGE, "tiny", NULL), 0);
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_STAGE_OUT, "/home/alice/out", NULL), 0);
+	assert_int_equal(vc_spec_check(spec, &request, NULL), 0);
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_SCRIPT, "host", NULL), 0);
+	assert_int_equal(vc_spec_check(spec, &request, &err), -1);
+	assert_contains(err.text, "vcctl cp");
+}
+
 static void test_check(void **state)
 {
 	(void)state;
@@ -248,7 +262,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_resolve_files),
 		cmocka_unit_test(test_set),	 cmocka_unit_test(test_lists_add_up), cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_hostile),	 cmocka_unit_test(test_too_long),     cmocka_unit_test(test_check),
+		cmocka_unit_test(test_hostile),	 cmocka_unit_test(test_too_long),     cmocka_unit_test(test_check), cmocka_unit_test(test_check_stage_out),
 		cmocka_unit_test(test_table),
 	};
 	return cmocka_run_group_tests_name("spec", tests, NULL, NULL);
