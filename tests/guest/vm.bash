@@ -31,14 +31,15 @@ vm_prepare() {
     KERNEL=$("$BUILD/tests/guest/mkinitramfs" "$BUILD/guest/vcguestd" "$WORK/initrd.img")
 }
 
-# vm_start RANK [QEMU OPTIONS...]: the guest's link is $WORK/link.RANK, its console $WORK/console.RANK
+# vm_start RANK [QEMU OPTIONS...]: the guest's link is $WORK/link.RANK, its console $WORK/console.RANK; VM_APPEND adds to
+# the kernel's command line
 vm_start() {
     local rank=$1
     shift
     qemu-img create -q -f qcow2 -b "$WORK/root.img" -F raw "$WORK/disk.$rank"
     timeout 300 qemu-system-x86_64 -M q35 -accel tcg -cpu max -m "${VM_MEM:-192}" -display none -no-reboot -nodefaults \
         -serial "file:$WORK/console.$rank" -kernel "$KERNEL" -initrd "$WORK/initrd.img" \
-        -append "console=ttyS0 quiet panic=-1 no_timer_check vcluster.root=/dev/vda" -device virtio-serial \
+        -append "console=ttyS0 quiet panic=-1 no_timer_check vcluster.root=/dev/vda ${VM_APPEND:-}" -device virtio-serial \
         -chardev "socket,path=$WORK/link.$rank,server=on,wait=off,id=c0" -device virtserialport,chardev=c0,name=org.vcluster.0 \
         -drive "file=$WORK/disk.$rank,if=virtio,format=qcow2" "$@" </dev/null >"$WORK/qemu.$rank" 2>&1 3>&- &
     vm_pids+=($!)

@@ -20,7 +20,7 @@ setup_file() {
     [ -z "$MISSING" ] || return 0
     vm_prepare >"$WORK/prepare.log" 2>&1
     vm_start 0 $(vm_net 0)
-    vm_start 1 $(vm_net 1)
+    VM_APPEND=vcluster.link=vsock:6828 vm_start 1 $(vm_net 1) # which has no vsock: it takes the virtio-serial port
     printf '%s\n' "${vm_pids[@]}" >"$WORK/pids"
     export KERNEL
     vm_host 1 2 true >"$WORK/first.log" 2>&1 || { cat "$WORK"/first.log "$WORK"/console.*; return 1; }

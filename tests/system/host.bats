@@ -59,6 +59,7 @@ host_is_empty() {
     done
     no_gap
     assert_contains "$(lab log n1 vcd)" "is taken back (up)"
+    [ "$(lab log n1 vcd | grep -cE 'KVM probe: (a|no) kernel boots')" -le 1 ] # remembered over restarts
 }
 
 @test "a restart of libvirtd changes nothing" {

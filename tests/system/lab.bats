@@ -115,10 +115,11 @@ XML
     as alice srun -N2 true
 }
 
-@test "lab: two labs side by side, and down leaves nothing" {
+@test "lab: two labs side by side, one of two sites, and down leaves nothing" {
     links=$(ip -br link)
-    other up --hosts 1 --no-vcd
-    assert_equal "$(other exec ctl --user alice srun -N1 hostname)" n1
+    other up --hosts 2 --sites 2 --no-vcd
+    assert_equal "$(other status | awk '/^n[12]/ {print $1, $3}' | xargs)" "n1 s1 n2 s2"
+    assert_equal "$(other exec ctl --user alice srun -N2 hostname | sort | xargs)" "n1 n2"
     as alice srun -N2 true
     assert_equal "$(ip -br link)" "$links"
     other down

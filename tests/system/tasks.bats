@@ -139,12 +139,17 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$@" </dev/null
     for host in $(lab_hosts); do assert_contains "$(lab log "$host" vcd)" "[$trace]"; done
 }
 
-@test "vcctl watch tells each phase until the end, as objects with --json" {
-    submit alice -N1 -c1 --mem=300 --vcluster="$IMAGE" --hold --wrap true
-    lab_exec ctl scontrol release "$JOB"
+@test "salloc: its srun runs in the machine; vcctl watch tells each phase until the end" {
+    local salloc
+    as alice timeout 200 salloc -Q -J watched -N1 -c1 --mem=300 --vcluster="$IMAGE" srun hostname >"$BATS_TEST_TMPDIR/said" 3>&- &
+    salloc=$!
+    wait_until 30 "the allocation to be known" sh -c '"$0" exec ctl squeue -h -n watched -o %i | grep -q .' "$VCLAB"
+    JOB=$(lab_exec ctl squeue -h -n watched -o %i)
     wait_until 30 "the cluster to be known" as alice vcctl show "$JOB"
     run as alice timeout 120 vcctl watch --json "$JOB"
     assert_equal "$status" 0
+    wait "$salloc"
+    assert_equal "$(cat "$BATS_TEST_TMPDIR/said")" "vc$JOB-0"
     assert_equal "$(python3 -c 'import json,sys
 seen = [json.loads(line)["phase"] for line in sys.stdin]
 print(seen.index("ready") < seen.index("releasing"))' <<<"$output")" True
@@ -197,12 +202,13 @@ same_output() {
 
 # ---- other jobs ----
 
-@test "each task of an array is a cluster of its own" {
-    submit alice --array=3,5 -N1 -c1 --mem=300 --vcluster="$IMAGE" -o array.%a --wrap 'echo "$SLURM_ARRAY_TASK_ID $VCLUSTER_SIZE $(hostname)"'
+@test "each task of an array is a cluster of its own; a batch script on the host starts steps in it" {
+    submit alice --array=3,5 -N1 -c1 --mem=300 --vcluster="$IMAGE" --vcluster-script=host -o array.%a \
+        --wrap 'echo "$SLURM_ARRAY_TASK_ID on ${SLURMD_NODENAME%[12]}: $(srun sh -c "echo \$VCLUSTER_SIZE \$(hostname)")"'
     wait_until 200 "the end of both" sh -c '[ -z "$("$0" exec ctl squeue -h -j "$1")" ]' "$VCLAB" "$JOB"
     run as alice sh -c 'cat array.3 array.5; rm array.3 array.5'
-    assert_equal "$(sed -E 's/vc[0-9]+/vc/' <<<"$output")" $'3 1 vc-0\n5 1 vc-0'
-    [ "$(awk '{print $3}' <<<"$output" | sort -u | wc -l)" -eq 2 ]
+    assert_equal "$(sed -E 's/vc[0-9]+/vc/' <<<"$output")" $'3 on n: 1 vc-0\n5 on n: 1 vc-0'
+    [ "$(awk '{print $5}' <<<"$output" | sort -u | wc -l)" -eq 2 ]
 }
 
 @test "files are staged into every member and back from the first" {
@@ -249,17 +255,16 @@ refused_mount() { # MESSAGE MOUNT
     assert_contains "$(job_output "$JOB")" "$1"
 }
 
-@test "a host's directory is mounted for a trusted image alone, and only what vcd.conf allows" {
+@test "vcd.conf, read again: mounts for trusted images of allowed directories alone, variables that stay behind" {
     as alice sh -c 'mkdir -p shared && echo from-the-host >shared/file'
     refused_mount "image '$IMAGE' is not one that the site trusts" /home/alice/shared:/mnt
-    set_conf "trusted-images = {\"alice/$IMAGE\"}" 'mount-allow = {"/home/alice"}'
+    set_conf "trusted-images = {\"alice/$IMAGE\"}" 'mount-allow = {"/home/alice"}' 'env-filter = {"SITE_*"}'
     refused_mount "/etc" /etc:/mnt
-    submit alice -N1 -c1 --mem=300 --vcluster="$IMAGE" --vcluster-mount=/home/alice/shared:/mnt,/home/alice/shared:/media/ro:ro \
-        --wrap 'cat /mnt/file; echo from-the-guest >/mnt/back; touch /media/ro/file 2>/dev/null || echo read-only'
-    wait_job "$JOB" 200
+    run -0 as alice timeout 200 env SITE_KEY=x srun -Q -N1 -c1 --mem=300 --vcluster="$IMAGE" \
+        --vcluster-mount=/home/alice/shared:/mnt,/home/alice/shared:/media/ro:ro sh -c \
+        'cat /mnt/file; echo from-the-guest >/mnt/back; touch /media/ro/file 2>/dev/null || echo read-only; echo "key ${SITE_KEY-stays behind}"'
     restore_conf
-    assert_job_completed "$JOB"
-    assert_equal "$(job_output "$JOB" | xargs)" "from-the-host read-only"
+    assert_contains "$output" $'from-the-host\nread-only\nkey stays behind'
     assert_equal "$(as alice cat shared/back)" from-the-guest
     as alice rm -rf shared
 }
