@@ -28,7 +28,6 @@
 #include "libvc/log.h"
 #include "vcd/netguard.h"
 
-#define BRIDGE_PREFIX "vcb"
 #define VXLAN_PREFIX "vcx"
 #define TAP_PREFIX "vt"
 #define LINKS_MAX 65536 // of one host; bounds the list
@@ -144,15 +143,30 @@ static int bring_up(struct nl_sock *sock, const char *name, uint32_t mtu, uint32
 	return 0;
 }
 
-// No IPv6 on the host's side of a segment: guests must not reach the host. No file: the kernel has no IPv6.
-static int disable_ipv6(const char *name, struct vc_error *err)
+// No file: the kernel has no IPv6.
+static int set_sysctl(const char *family, const char *name, const char *key, const char *value, struct vc_error *err)
 {
 	char path[128];
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
+	snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", family, name, key);
 	vc_autoclose int fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : vc_error_errno(err, "%s", path);
-	return write(fd, "1", 1) == 1 ? 0 : vc_error_errno(err, "%s", path);
+	return write(fd, value, strlen(value)) == (ssize_t)strlen(value) ? 0 : vc_error_errno(err, "%s", path);
+}
+
+// No IPv6 on the host's side of a segment: guests must not reach the host.
+static int disable_ipv6(const char *name, struct vc_error *err)
+{
+	return set_sysctl("ipv6", name, "disable_ipv6", "1", err);
+}
+
+// IPv4 cannot be turned off, and Linux answers for all its addresses on every interface, also on one without any. With
+// the check of return paths no source is a right one there, so neither ARP nor a packet is taken; no ARP answer at all.
+static int refuse_ipv4(const char *name, struct vc_error *err)
+{
+	if (set_sysctl("ipv4", name, "rp_filter", "1", err) < 0)
+		return -1;
+	return set_sysctl("ipv4", name, "arp_ignore", "8", err);
 }
 
 static int create_link(struct nl_sock *sock, const char *name, const char *kind, uint32_t mtu,
@@ -256,8 +270,9 @@ static int link_index(const char *name, uint32_t *ret, struct vc_error *err)
 static int ensure_bridge(struct nl_sock *sock, const struct net_segment *seg, uint32_t *ret_index, struct vc_error *err)
 {
 	char name[NET_NAME_LEN];
-	link_name(BRIDGE_PREFIX, seg->id, name);
-	if (create_link(sock, name, "bridge", seg->mtu, fill_bridge, NULL, err) < 0 || link_index(name, ret_index, err) < 0)
+	link_name(NET_BRIDGE_PREFIX, seg->id, name);
+	if (create_link(sock, name, "bridge", seg->mtu, fill_bridge, NULL, err) < 0 || link_index(name, ret_index, err) < 0 ||
+	    refuse_ipv4(name, err) < 0)
 		return -1;
 	return bring_up(sock, name, seg->mtu, 0, err);
 }
@@ -323,10 +338,11 @@ static int ensure_tap(struct nl_sock *sock, const struct net_segment *seg, const
 static int ensure_all(struct nl_sock *sock, const struct net_segment *seg, struct vc_error *err)
 {
 	uint32_t bridge;
-	if (ensure_bridge(sock, seg, &bridge, err) < 0)
+	// the filter comes before what it guards
+	if (netguard_ensure(seg, err) < 0 || ensure_bridge(sock, seg, &bridge, err) < 0)
 		return -1;
-	// a cluster on one host needs no way out; the filter comes before what it guards
-	if (seg->n_peers && (netguard_ensure(seg, err) < 0 || ensure_vxlan(sock, seg, bridge, err) < 0))
+	// a cluster on one host needs no way out
+	if (seg->n_peers && ensure_vxlan(sock, seg, bridge, err) < 0)
 		return -1;
 	for (size_t i = 0; i < seg->n_locals; i++) {
 		if (ensure_tap(sock, seg, &seg->locals[i], bridge, err) < 0)
@@ -354,7 +370,7 @@ int net_ensure(const struct net_segment *seg, struct vc_error *err)
 
 int net_name_cluster(const char *name, char ret[NET_SHORT_LEN + 1])
 {
-	static const char *const prefixes[] = {BRIDGE_PREFIX, VXLAN_PREFIX, TAP_PREFIX, NETGUARD_PREFIX};
+	static const char *const prefixes[] = {NET_BRIDGE_PREFIX, VXLAN_PREFIX, TAP_PREFIX, NETGUARD_PREFIX};
 	for (size_t i = 0; i < VC_ARRAY_LEN(prefixes); i++) {
 		size_t n = strlen(prefixes[i]);
 		if (strncmp(name, prefixes[i], n) != 0 || strspn(name + n, "0123456789abcdef") != NET_SHORT_LEN)

@@ -4,8 +4,8 @@
 // The only user of libnl. Synchronous (some milliseconds): call in workers. net_ensure() is idempotent and may be called
 // again with other peers; net_remove() removes by name whatever is there. Segments know nothing of each other: each has
 // a bridge and a VNI of its own, no bridge has an address or IPv6, so no packet leaves a segment. Nothing is learned from
-// what guests send: each member's MAC belongs to one port, and no flood of addresses fills the kernel's memory. Where
-// there is a VXLAN a packet filter goes with it (netguard.h), table vcf<8>, listed and removed as if it were a link.
+// what guests send: each member's MAC belongs to one port, and no flood of addresses fills the kernel's memory. A packet
+// filter goes with it (netguard.h), table vcf<8>, listed and removed as if it were a link.
 #ifndef VCD_NET_H
 #define VCD_NET_H
 
@@ -16,6 +16,7 @@
 #include "libvc/error.h"
 
 #define NET_NAME_LEN 16	      // IFNAMSIZ
+#define NET_BRIDGE_PREFIX "vcb"
 #define NET_SHORT_LEN 8	      // hex digits of a cluster id in the names
 #define NET_VXLAN_OVERHEAD 50 // bytes that VXLAN over IPv4 adds to a guest's packet
 

@@ -38,19 +38,28 @@ static int put_peers(FILE *out, const struct net_segment *seg, struct vc_error *
 	return 0;
 }
 
-static int put_rules(FILE *out, const struct net_segment *seg, const char *table, struct vc_error *err)
+static int put_vxlan(FILE *out, const struct net_segment *seg, struct vc_error *err)
 {
 	bool v6 = is_ipv6(seg->local);
-	// the first line makes a table where there is none, for the second to remove: both do nothing else
-	fprintf(out, "table inet %s\ndelete table inet %s\ntable inet %s {\n", table, table, table);
-	fprintf(out, " chain in {\n  type filter hook input priority filter; policy accept;\n");
 	// bytes 12 to 14 of the UDP packet: the VNI
 	fprintf(out, "  udp dport %" PRIu32 " @th,96,24 %" PRIu32 " meta nfproto != %s drop\n", seg->port, seg->vni, v6 ? "ipv6" : "ipv4");
 	fprintf(out, "  udp dport %" PRIu32 " @th,96,24 %" PRIu32 " %s saddr != { ", seg->port, seg->vni, v6 ? "ip6" : "ip");
 	if (put_peers(out, seg, err) < 0)
 		return -1;
 	fprintf(out, " } drop\n }\n chain out {\n  type filter hook output priority filter; policy accept;\n");
-	fprintf(out, "  udp dport %" PRIu32 " meta skuid != 0 drop\n }\n}\n", seg->port);
+	fprintf(out, "  udp dport %" PRIu32 " meta skuid != 0 drop\n", seg->port);
+	return 0;
+}
+
+static int put_rules(FILE *out, const struct net_segment *seg, const char *table, struct vc_error *err)
+{
+	// the first line makes a table where there is none, for the second to remove: both do nothing else
+	fprintf(out, "table inet %s\ndelete table inet %s\ntable inet %s {\n", table, table, table);
+	fprintf(out, " chain in {\n  type filter hook input priority filter; policy accept;\n");
+	fprintf(out, "  iifname \"" NET_BRIDGE_PREFIX "%.*s\" drop\n", NET_SHORT_LEN, seg->id);
+	if (seg->n_peers && put_vxlan(out, seg, err) < 0)
+		return -1;
+	fprintf(out, " }\n}\n");
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The packet filter of a cluster's VXLAN: nftables table inet vcf<8>, beside the segment of net.h.
+// The packet filter of a cluster's segment: nftables table inet vcf<8>, beside the links of net.h.
 //
-// VXLAN has no authentication: whoever gets a UDP packet to its port can put a frame into a segment. So each host of a
+// Nothing that comes in by the segment's bridge is for the host. Frames among guests never see this hook.
+// VXLAN, where there is one, has no authentication: whoever gets a UDP packet to its port can put a frame into a segment. So each host of a
 // cluster accepts packets of its VNI from the cluster's other hosts only, and lets no process but root's send any: what
 // the kernel encapsulates belongs to no process. A forger would have to be root on a host, or to forge addresses of the
 // underlay, which is the network's to prevent. Runs nft(8); synchronous: call in workers.

@@ -4,6 +4,8 @@
 //   frames send IFACE DST SRC TEXT [N]              N Ethernet frames of the experimental type 0x88b5, as root
 //   frames listen IFACE TEXT SECONDS                0 when such a frame comes, 1 when none does
 //   frames macs IFACE N                             N frames from as many random source addresses, to everybody
+//   frames port SECONDS                             garbage, false lengths and floods into the guest link, in the place
+//                                                   of vcguestd, whose descriptor root can have
 //   frames vxlan HOST PORT VNI TEXT                 the frame of `send`, to everybody, in VXLAN over UDP: as any user
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,6 +118,54 @@ static int send_vxlan(const char *host, int port, unsigned vni, const char *text
 	return 0;
 }
 
+// --- the guest link ---
+
+// vcguestd is process 1; its port is the character device that it has open.
+static int steal_port(void)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, 1, 0);
+	for (int i = 3; pidfd >= 0 && i < 64; i++) {
+		char path[64], target[64] = "";
+		snprintf(path, sizeof(path), "/proc/1/fd/%d", i);
+		if (readlink(path, target, sizeof(target) - 1) > 0 && strncmp(target, "/dev/vport", 10) == 0)
+			return (int)syscall(SYS_pidfd_getfd, pidfd, i, 0);
+	}
+	errno = ENOENT;
+	return -1;
+}
+
+static size_t fill(uint8_t *data, size_t size, int round)
+{
+	static const uint8_t head[16] = {'V', 'C', 'L', 1, 3, 1, 0, 0, 0xff, 0xff, 0xff, 0xff};
+	for (size_t i = 0; i < size; i++)
+		data[i] = round % 3 == 0 ? (uint8_t)random() : 0;
+	for (size_t i = 0; round % 3 == 1 && i + sizeof(head) < size; i += 24)
+		memcpy(data + i, head, sizeof(head)); // frames of 4 GiB
+	return size;
+}
+
+static int attack_port(int seconds)
+{
+	static uint8_t data[64 * 1024];
+	unsigned long bytes = 0;
+	int fd = steal_port();
+	time_t end = time(NULL) + seconds;
+	if (fd < 0)
+		return fail("port");
+	for (int round = 0; time(NULL) < end; round++) {
+		size_t size = fill(data, sizeof(data), round / 20);
+		ssize_t n = write(fd, data, size);
+		if (n > 0)
+			bytes += (unsigned long)n;
+		else if (errno == EAGAIN)
+			poll(NULL, 0, 5);
+		else
+			return fail("write");
+	}
+	printf("port %lu bytes\n", bytes);
+	return bytes ? 0 : 1;
+}
+
 static int number(const char *text)
 {
 	return (int)strtoul(text, NULL, 10);
@@ -131,6 +182,8 @@ int main(int argc, char **argv)
 		return send_frames(argv[2], all, NULL, "flood", number(argv[3]));
 	if (strcmp(verb, "listen") == 0 && argc == 5)
 		return listen_for(argv[2], argv[3], number(argv[4]));
+	if (strcmp(verb, "port") == 0 && argc == 3)
+		return attack_port(number(argv[2]));
 	if (strcmp(verb, "vxlan") == 0 && argc == 6)
 		return send_vxlan(argv[2], number(argv[3]), (unsigned)number(argv[4]), argv[5]);
 	fputs("frames: see the source\n", stderr);

@@ -95,7 +95,7 @@ static void test_alone(void **state)
 	alone.n_peers = alone.n_remotes = 0;
 	ensure(&alone);
 	assert_int_equal(if_nametoindex("vcx0123abcd"), 0);
-	assert_int_equal(count(), 3);
+	assert_int_equal(count(), 4); // a bridge, two taps, a filter
 	assert_int_equal(net_remove(ID, NULL), 0);
 }
 
@@ -134,6 +134,7 @@ static void test_filter(void **state)
 	assert_contains(text, "table inet vcf0123abcd {");
 	assert_contains(text, "udp dport 4789 @th,96,24 4097 ip saddr != { 127.0.0.2, 127.0.0.3 } drop");
 	assert_contains(text, "udp dport 4789 meta skuid != 0 drop");
+	assert_contains(text, "iifname \"vcb0123abcd\" drop");
 	static const struct net_peer six[] = {{"fd00::2"}};
 	struct net_segment other = segment;
 	other.local = "fd00::1";
