@@ -15,6 +15,7 @@
 #include "libvc/buf.h"
 #include "libvc/client.h"
 #include "libvc/execclient.h"
+#include "libvc/hostlist.h"
 #include "libvc/json.h"
 #include "libvc/parse.h"
 #include "libvc/taskref.h"
@@ -202,6 +203,11 @@ static int parse_taskref(struct exec *x, const char *text, char **argv, char ***
 
 // ---- attach ----
 
+static bool wants_pmi(const struct exec *x)
+{
+	return strcmp(x->kind, "task") == 0 && getenv("PMI_FD") && getenv("PMI_SIZE");
+}
+
 static struct json_object *attach_params(const struct exec *x, uint64_t session, bool resume)
 {
 	char id[17];
@@ -209,7 +215,7 @@ static struct json_object *attach_params(const struct exec *x, uint64_t session,
 	vc_autojson struct json_object *p = json_object_new_object();
 	if (!p || vc_json_add_int(p, "job", x->job) < 0 || vc_json_add_int(p, "restart", x->restart) < 0 ||
 	    vc_json_add_str(p, "kind", x->kind) < 0 || vc_json_add_str(p, "session", id) < 0 ||
-	    vc_json_add_bool(p, "resume", resume) < 0)
+	    vc_json_add_bool(p, "resume", resume) < 0 || (!resume && wants_pmi(x) && vc_json_add_bool(p, "layout", true) < 0))
 		return NULL;
 	int rc = x->rank != UNSET ? vc_json_add_int(p, "rank", x->rank)
 				  : vc_json_add_int(p, "local", x->local) < 0 ? -1 : vc_json_add_int(p, "tasks", x->tasks);
@@ -225,6 +231,43 @@ static void filter_env(struct vc_exec_start *start, char *const *filter)
 	start->env = env;
 }
 
+// ---- PMI ----
+
+// The members of each host of the step, in its order.
+static uint32_t *step_members(struct json_object *layout, size_t *ret_n, struct vc_error *err)
+{
+	const char *list = getenv("SLURM_STEP_NODELIST");
+	vc_autostrv char **names = NULL;
+	if (!list)
+		list = getenv("SLURM_JOB_NODELIST");
+	if (!list || vc_hostlist_expand(list, VC_PMI_NODES_MAX, &names, ret_n, err) < 0)
+		return NULL;
+	vc_autofree uint32_t *members = calloc(*ret_n + 1, sizeof(*members));
+	for (size_t i = 0; members && i < *ret_n; i++) {
+		if (vc_json_u32(layout, names[i], UINT32_MAX - 1, &members[i], err) < 0)
+			return NULL;
+	}
+	return vc_steal(&members);
+}
+
+// Slurm's mpi/pmi2 gave this task a socket: the program in the member takes part in PMI through it.
+static int open_pmi(struct exec *x, struct json_object *reply, uint32_t rank, struct vc_error *err)
+{
+	struct json_object *layout = NULL;
+	struct vc_pmi_layout l = {.member = rank};
+	uint64_t fd;
+	uint32_t ranks = UNSET;
+	if (vc_parse_u64("PMI_FD", getenv("PMI_FD"), 3, INT32_MAX, &fd, err) < 0 || env_u32("PMI_SIZE", &ranks, err) < 0 ||
+	    vc_json_obj(reply, "layout", &layout, err) < 0)
+		return -1;
+	vc_autofree uint32_t *members = step_members(layout, &l.nodes, err);
+	l.members = members;
+	l.ranks = ranks;
+	x->client.pmi = members ? vc_pmi_create(&l, err) : NULL;
+	x->client.pmi_fd = (int)fd;
+	return x->client.pmi ? 0 : -1;
+}
+
 // What the reply says: where the task runs and which variables stay behind.
 static void take_reply(struct exec *x, struct json_object *reply)
 {
@@ -237,6 +280,9 @@ static void take_reply(struct exec *x, struct json_object *reply)
 	bool given = vc_json_strv(reply, "env_filter", FILTERS_MAX, VC_NAME_MAX * 2, &filter, NULL) == 0;
 	vc_json_strv(reply, "stage_out", VC_STAGE_FILES_MAX, VC_PATH_MAX, &x->stage_out, NULL);
 	filter_env(&x->start, given ? filter : (char *const *)default_filter);
+	struct vc_error err = VC_ERROR_INIT;
+	if (wants_pmi(x) && open_pmi(x, reply, rank, &err) < 0)
+		fprintf(stderr, "vcluster: the task takes no part in PMI: %s\n", err.text);
 }
 
 static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_buf *pending, struct vc_error *err)
@@ -317,6 +363,7 @@ static int run(struct exec *x, char **argv)
 	};
 	int rc = vc_execclient_run(&x->client, &result, &err);
 	vc_exec_start_clear(&x->start);
+	vc_pmi_destroy(x->client.pmi);
 	if (rc < 0)
 		return fail(&err, result.status);
 	if (x->stage_out && x->stage_out[0] && stage_out(x) < 0 && result.signo == 0 && result.status == 0)

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -43,6 +44,7 @@ struct report {
 
 struct streams {
 	int child[3], ours[3];
+	int pmi_child, pmi; // -1: none
 };
 
 // ---- streams ----
@@ -82,6 +84,23 @@ static int open_pipes(struct streams *st, bool stdin_open)
 	if (stdin_open ? open_pipe(st, 0) < 0 : st->child[0] < 0)
 		return -1;
 	return open_pipe(st, 1) < 0 ? -1 : open_pipe(st, 2);
+}
+
+// The number that the task finds in PMI_FD is the one that its end has here.
+static int open_pmi(struct streams *st, struct vc_exec_start *start, struct vc_error *err)
+{
+	int pair[2];
+	char number[16];
+	if (!start->pmi)
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return vc_error_errno(err, "cannot make the PMI socket of %s", start->argv[0]);
+	st->pmi_child = pair[0];
+	st->pmi = pair[1];
+	snprintf(number, sizeof(number), "%d", pair[0]);
+	if (fcntl(st->pmi, F_SETFL, O_NONBLOCK) < 0)
+		return vc_error_errno(err, "cannot make the PMI socket of %s", start->argv[0]);
+	return vc_exec_setenv(start, "PMI_FD", number, err);
 }
 
 static int open_terminal(struct streams *st, const struct taskproc_conf *conf)
@@ -195,6 +214,8 @@ static void child_run(const struct child *c)
 	if (chdir(c->conf->cwd) < 0)
 		child_fail(c->report, STEP_CWD);
 	close_range(3, UINT_MAX, CLOSE_RANGE_CLOEXEC);
+	if (c->st->pmi_child >= 0)
+		fcntl(c->st->pmi_child, F_SETFD, 0);
 	child_exec(c->paths, start->argv, start->env);
 	child_fail(c->report, STEP_EXEC);
 }
@@ -283,19 +304,22 @@ static int fork_child(const struct taskproc_conf *conf, struct streams *st, char
 
 int taskproc_spawn(const struct taskproc_conf *conf, struct taskproc *ret, int *ret_status, struct vc_error *err)
 {
-	struct streams st = {{-1, -1, -1}, {-1, -1, -1}};
+	struct streams st = {{-1, -1, -1}, {-1, -1, -1}, -1, -1};
 	vc_autostrv char **paths = candidates(conf);
 	int rc = -1;
 	*ret_status = 1;
 	if (!paths || (conf->start->pty ? open_terminal(&st, conf) : open_pipes(&st, conf->start->stdin_open)) < 0)
 		vc_error_errno(err, "cannot make the streams of %s", conf->start->argv[0]);
-	else
+	else if (open_pmi(&st, conf->start, err) == 0)
 		rc = fork_child(conf, &st, paths, &ret->pid, ret_status, err);
 	streams_close(st.child);
+	close_fd(&st.pmi_child);
 	if (rc < 0) {
 		streams_close(st.ours);
+		close_fd(&st.pmi);
 		return -1;
 	}
+	ret->pmi = st.pmi;
 	ret->in = st.ours[0];
 	ret->out = st.ours[1];
 	ret->err = st.ours[2];

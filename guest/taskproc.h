@@ -13,7 +13,7 @@
 #include "libvc/execmsg.h"
 
 struct taskproc_conf {
-	const struct vc_exec_start *start; // argv[0] is looked up in the start's PATH, then in `path`
+	struct vc_exec_start *start; // argv[0] is looked up in the start's PATH, then in `path`; gets PMI_FD
 	const char *path;
 	uid_t uid;
 	gid_t gid;
@@ -26,6 +26,7 @@ struct taskproc_conf {
 struct taskproc {
 	pid_t pid; // also its session and process group
 	int in, out, err; // -1: none; with a terminal in and out are the same one, err is -1
+	int pmi;	  // our end of the task's PMI socket; -1: none
 };
 
 // -1: err says why, *ret_status is what a shell would exit with (127, 126, 1).

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -26,12 +27,16 @@
 #define READS_PER_TURN 8   // of one stream, then the others get a turn
 #define LAST_DRAIN_MS 1000 // after the tree was killed: a stream that is still open is held by something unkillable
 
-enum stream_id { STREAM_IN, STREAM_OUT, STREAM_ERR, STREAMS };
+// First what is written to the task, then what is read from it. PMI is one socket: each way has a descriptor of its own.
+enum stream_id { STREAM_IN, STREAM_PMI_IN, STREAM_OUT, STREAM_ERR, STREAM_PMI_OUT, STREAMS };
+
+static const enum vc_channel stream_channel[STREAMS] = {VC_CH_STDIN, VC_CH_PMI, VC_CH_STDOUT, VC_CH_STDERR, VC_CH_PMI};
 
 struct task;
 
 struct stream {
 	struct task *task;
+	enum stream_id id;
 	int fd;	    // -1: closed
 	bool open;  // the handle is initialised and not closing
 	bool active; // being polled
@@ -50,7 +55,7 @@ struct task {
 	bool drain_open;
 	unsigned handles; // that libuv still has
 	pid_t pid;	  // 0: never started
-	bool started, reaped, killed, finished, pty;
+	bool started, reaped, killed, finished, pty, pmi;
 	bool stdin_eof; // came before the task was started
 	int wstatus;
 	char *cgroup, *script_dir, *script_path;
@@ -186,7 +191,19 @@ static void task_notice(struct task *t, const char *text)
 
 static bool streams_ended(const struct task *t)
 {
-	return !t->stream[STREAM_OUT].open && !t->stream[STREAM_ERR].open;
+	for (int i = STREAM_OUT; i < STREAMS; i++) {
+		if (t->stream[i].open)
+			return false;
+	}
+	return true;
+}
+
+static void outputs_eof(struct task *t)
+{
+	vc_mux_session_eof(t->session, VC_CH_STDOUT);
+	vc_mux_session_eof(t->session, VC_CH_STDERR);
+	if (t->pmi)
+		vc_mux_session_eof(t->session, VC_CH_PMI);
 }
 
 // Sends the status once the process has ended and its output was read to the end. The session stays until the client ends
@@ -200,9 +217,9 @@ static void task_check_done(struct task *t)
 		task_kill(t, SIGKILL);
 	drain_close(t);
 	stream_close(&t->stream[STREAM_IN]);
+	stream_close(&t->stream[STREAM_PMI_IN]);
 	vc_mux_session_close_reader(t->session, VC_CH_STDIN);
-	vc_mux_session_eof(t->session, VC_CH_STDOUT);
-	vc_mux_session_eof(t->session, VC_CH_STDERR);
+	outputs_eof(t);
 	struct vc_execmsg msg = {.type = VC_EXEC_EXIT};
 	if (WIFSIGNALED(t->wstatus)) {
 		msg.exit.signo = WTERMSIG(t->wstatus);
@@ -216,17 +233,16 @@ static void task_check_done(struct task *t)
 static void stream_end(struct stream *s)
 {
 	struct task *t = s->task;
-	enum vc_channel ch = s == &t->stream[STREAM_OUT] ? VC_CH_STDOUT : VC_CH_STDERR;
 	stream_close(s);
 	if (t->session)
-		vc_mux_session_eof(t->session, ch);
+		vc_mux_session_eof(t->session, stream_channel[s->id]);
 	task_check_done(t);
 }
 
 // What has been written and not been read yet.
 static void streams_owe(struct task *t)
 {
-	for (int i = STREAM_OUT; i <= STREAM_ERR; i++) {
+	for (int i = STREAM_OUT; i < STREAMS; i++) {
 		int n;
 		if (t->stream[i].open && ioctl(t->stream[i].fd, FIONREAD, &n) == 0 && n > 0)
 			t->stream[i].owed = (size_t)n;
@@ -237,7 +253,7 @@ static void streams_owe(struct task *t)
 static bool streams_give_up(struct task *t)
 {
 	bool owed = false;
-	for (int i = STREAM_OUT; i <= STREAM_ERR; i++) {
+	for (int i = STREAM_OUT; i < STREAMS; i++) {
 		if (t->stream[i].open && t->stream[i].owed)
 			owed = true;
 		else if (t->stream[i].open)
@@ -315,7 +331,7 @@ static void stream_poll(struct stream *s, bool on)
 {
 	if (!s->open || s->active == on)
 		return;
-	bool in = s == &s->task->stream[STREAM_IN];
+	bool in = s->id < STREAM_OUT;
 	s->active = on;
 	if (on)
 		uv_poll_start(&s->poll, in ? UV_WRITABLE : UV_READABLE, in ? on_input_room : on_output);
@@ -327,7 +343,7 @@ static void on_output(uv_poll_t *poll, int status, int events)
 {
 	struct stream *s = poll->data;
 	struct task *t = s->task;
-	enum vc_channel ch = s == &t->stream[STREAM_OUT] ? VC_CH_STDOUT : VC_CH_STDERR;
+	enum vc_channel ch = stream_channel[s->id];
 	(void)status;
 	(void)events;
 	for (int i = 0; i < READS_PER_TURN && s->open && t->session; i++) {
@@ -359,9 +375,9 @@ static void stdin_close(struct task *t)
 }
 
 // As much as the task takes now; what it will never take is taken from the session all the same.
-static size_t stdin_write(struct task *t, const uint8_t *data, size_t len)
+static size_t stream_write(struct stream *s, const uint8_t *data, size_t len)
 {
-	struct stream *s = &t->stream[STREAM_IN];
+	struct task *t = s->task;
 	size_t done = 0;
 	if (!t->started)
 		return 0;
@@ -374,37 +390,37 @@ static size_t stdin_write(struct task *t, const uint8_t *data, size_t len)
 			return done;
 		} else if (n == 0 || errno != EINTR) {
 			stream_close(s);
-			vc_mux_session_close_reader(t->session, VC_CH_STDIN);
+			vc_mux_session_close_reader(t->session, stream_channel[s->id]);
 		}
 	}
 	return len;
 }
 
-static void stdin_resume(struct task *t)
+static void stream_resume(struct stream *s)
 {
+	struct task *t = s->task;
+	enum vc_channel ch = stream_channel[s->id];
 	const uint8_t *data;
 	size_t len;
-	while (t->session && (data = vc_mux_session_peek(t->session, VC_CH_STDIN, &len))) {
-		size_t n = stdin_write(t, data, len);
-		vc_mux_session_consume(t->session, VC_CH_STDIN, n);
+	while (t->session && (data = vc_mux_session_peek(t->session, ch, &len))) {
+		size_t n = stream_write(s, data, len);
+		vc_mux_session_consume(t->session, ch, n);
 		if (n < len)
 			return;
 	}
-	stream_poll(&t->stream[STREAM_IN], false);
+	stream_poll(s, false);
 }
 
 static void on_input_room(uv_poll_t *poll, int status, int events)
 {
-	struct stream *s = poll->data;
 	(void)status;
 	(void)events;
-	stdin_resume(s->task);
+	stream_resume(poll->data);
 }
 
 static void stream_open(struct task *t, enum stream_id id, int fd)
 {
 	struct stream *s = &t->stream[id];
-	s->task = t;
 	s->fd = fd;
 	s->poll.data = s;
 	if (fd < 0)
@@ -415,7 +431,7 @@ static void stream_open(struct task *t, enum stream_id id, int fd)
 	}
 	t->handles++;
 	s->open = true;
-	if (id != STREAM_IN)
+	if (id >= STREAM_OUT)
 		stream_poll(s, true);
 }
 
@@ -493,9 +509,13 @@ static int spawn(struct task *t, struct vc_exec_start *st, int *ret_status, stru
 	t->pid = proc.pid;
 	t->started = true;
 	t->pty = st->pty;
+	t->pmi = st->pmi;
 	stream_open(t, STREAM_IN, proc.in);
 	stream_open(t, STREAM_OUT, proc.out);
 	stream_open(t, STREAM_ERR, proc.err);
+	if (proc.pmi >= 0)
+		stream_open(t, STREAM_PMI_IN, fcntl(proc.pmi, F_DUPFD_CLOEXEC, 3));
+	stream_open(t, STREAM_PMI_OUT, proc.pmi);
 	return 0;
 }
 
@@ -506,8 +526,7 @@ static void task_failed(struct task *t, int status, const struct vc_error *err)
 	msg.error.code = (char *)vc_error_name(err->code);
 	msg.error.message = (char *)err->text;
 	t->finished = true;
-	vc_mux_session_eof(t->session, VC_CH_STDOUT);
-	vc_mux_session_eof(t->session, VC_CH_STDERR);
+	outputs_eof(t);
 	task_message(t, &msg);
 }
 
@@ -529,7 +548,8 @@ static void task_start(struct task *t, struct vc_exec_start *st)
 		vc_mux_session_eof(t->session, VC_CH_STDERR);
 	if (!t->stream[STREAM_IN].open)
 		vc_mux_session_close_reader(t->session, VC_CH_STDIN);
-	stdin_resume(t);
+	stream_resume(&t->stream[STREAM_IN]);
+	stream_resume(&t->stream[STREAM_PMI_IN]);
 	if (t->stdin_eof)
 		stdin_close(t);
 }
@@ -557,7 +577,7 @@ static int mux_open(void *ctx, struct vc_mux_session *s, const uint8_t *body, si
 	t->tr = tr;
 	t->session = s;
 	for (int i = 0; i < STREAMS; i++)
-		t->stream[i] = (struct stream){.task = t, .fd = -1};
+		t->stream[i] = (struct stream){.task = t, .id = (enum stream_id)i, .fd = -1};
 	uv_timer_init(tr->conf.loop, &t->drain);
 	t->drain.data = t;
 	t->drain_open = true;
@@ -573,15 +593,17 @@ static int mux_open(void *ctx, struct vc_mux_session *s, const uint8_t *body, si
 
 static size_t mux_data(void *ctx, struct vc_mux_session *s, enum vc_channel ch, const uint8_t *data, size_t len)
 {
+	struct task *t = vc_mux_session_data(s);
 	(void)ctx;
-	(void)ch;
-	return stdin_write(vc_mux_session_data(s), data, len);
+	return stream_write(&t->stream[ch == VC_CH_PMI ? STREAM_PMI_IN : STREAM_IN], data, len);
 }
 
 static void mux_eof(void *ctx, struct vc_mux_session *s, enum vc_channel ch)
 {
 	struct task *t = vc_mux_session_data(s);
 	(void)ctx;
+	if (ch == VC_CH_PMI && t->stream[STREAM_PMI_IN].open)
+		shutdown(t->stream[STREAM_PMI_IN].fd, SHUT_WR); // Slurm hung up
 	if (ch != VC_CH_STDIN)
 		return;
 	t->stdin_eof = true;
@@ -614,17 +636,20 @@ static void mux_writable(void *ctx, struct vc_mux_session *s, enum vc_channel ch
 {
 	struct task *t = vc_mux_session_data(s);
 	(void)ctx;
-	if (ch == VC_CH_STDOUT || ch == VC_CH_STDERR)
-		stream_poll(&t->stream[ch == VC_CH_STDOUT ? STREAM_OUT : STREAM_ERR], true);
+	for (int i = STREAM_OUT; i < STREAMS; i++) {
+		if (stream_channel[i] == ch)
+			stream_poll(&t->stream[i], true);
+	}
 }
 
 static void mux_reader_closed(void *ctx, struct vc_mux_session *s, enum vc_channel ch)
 {
 	struct task *t = vc_mux_session_data(s);
 	(void)ctx;
-	if (ch != VC_CH_STDOUT && ch != VC_CH_STDERR)
-		return;
-	stream_close(&t->stream[ch == VC_CH_STDOUT ? STREAM_OUT : STREAM_ERR]);
+	for (int i = STREAM_OUT; i < STREAMS; i++) {
+		if (stream_channel[i] == ch)
+			stream_close(&t->stream[i]);
+	}
 	task_check_done(t);
 }
 

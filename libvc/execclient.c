@@ -33,6 +33,8 @@
 #define TICK_MS 250		// repeats of RESUME, reconnects
 #define RETRY_MS 200		// between two attempts to connect
 #define NOTICE_MS 200		// srun may drop what a task wrote right before a signal ended it: its notices come first
+#define PMI_BLOCK 4096		// read at once from Slurm; messages are small
+#define PMI_QUEUE_MAX (2 * VC_PMI_MESSAGE_MAX) // translated bytes that wait: PMI asks and waits, so little ever does
 #define LAST_WORDS_MS 1000	// for the final acknowledgement when the link is full
 
 struct output {
@@ -44,12 +46,19 @@ struct output {
 	bool eof;
 };
 
+struct pmi {
+	int fd; // -1: none, or closed
+	bool eof; // of the task
+	struct vc_buf to_slurm, to_task; // translated, not passed on yet
+};
+
 struct client {
 	const struct vc_execclient *conf;
 	struct vc_mux *mux;
 	struct vc_mux_session *session; // NULL once it has ended
 	struct vc_linkio *io;	    // NULL while there is no connection
 	struct output out[VC_CHANNELS]; // of stdout and stderr
+	struct pmi pmi;
 	int signal_fd;
 	bool stdin_open;
 	bool stdin_full; // no room in the session
@@ -187,6 +196,83 @@ static void output_resume(struct client *c, enum vc_channel ch)
 	}
 }
 
+// ---- PMI ----
+
+static void pmi_close(struct client *c)
+{
+	if (c->pmi.fd >= 0)
+		close(c->pmi.fd);
+	c->pmi.fd = -1;
+	vc_buf_clear(&c->pmi.to_slurm);
+	vc_buf_clear(&c->pmi.to_task);
+}
+
+// A broken conversation is the end of the task's part in MPI; the task sees its socket closed, and so does Slurm.
+static void pmi_broken(struct client *c, const struct vc_error *err)
+{
+	fprintf(stderr, "vcluster: PMI of the task on %s: %s\n", where(c), err->text);
+	pmi_close(c);
+	vc_mux_session_eof(c->session, VC_CH_PMI);
+	vc_mux_session_close_reader(c->session, VC_CH_PMI);
+}
+
+static void pmi_flush(struct client *c)
+{
+	struct pmi *p = &c->pmi;
+	while (p->fd >= 0 && p->to_slurm.len) {
+		ssize_t n = send(p->fd, vc_buf_head(&p->to_slurm), p->to_slurm.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			pmi_close(c); // slurmstepd has gone: it ends the task as well
+		if (n <= 0)
+			break;
+		vc_buf_consume(&p->to_slurm, (size_t)n);
+	}
+	while (c->session && p->to_task.len) {
+		size_t n = vc_mux_session_write(c->session, VC_CH_PMI, vc_buf_head(&p->to_task), p->to_task.len);
+		if (n == 0)
+			break;
+		vc_buf_consume(&p->to_task, n);
+	}
+	if (p->eof && !p->to_slurm.len)
+		pmi_close(c);
+}
+
+static size_t pmi_from_task(struct client *c, const uint8_t *data, size_t len)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (c->pmi.fd < 0)
+		return len;
+	if (vc_pmi_from_task(c->conf->pmi, data, len, &c->pmi.to_slurm, &err) < 0)
+		pmi_broken(c, &err);
+	else
+		pmi_flush(c);
+	return len;
+}
+
+static void pmi_from_slurm(struct client *c)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	uint8_t block[PMI_BLOCK];
+	ssize_t n = recv(c->pmi.fd, block, sizeof(block), MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		pmi_close(c);
+		vc_mux_session_eof(c->session, VC_CH_PMI);
+	} else if (vc_pmi_from_slurm(c->conf->pmi, block, (size_t)n, &c->pmi.to_task, &err) < 0) {
+		pmi_broken(c, &err);
+	} else {
+		pmi_flush(c);
+	}
+}
+
+static void pmi_open(struct client *c)
+{
+	c->pmi = (struct pmi){.fd = c->conf->pmi ? c->conf->pmi_fd : -1, .to_slurm = VC_BUF_INIT(PMI_QUEUE_MAX),
+			      .to_task = VC_BUF_INIT(PMI_QUEUE_MAX)};
+	c->conf->start->pmi = c->conf->pmi != NULL;
+}
+
 // ---- what the session says ----
 
 static int send_frame(void *ctx, void *route, struct vc_link_frame *frame)
@@ -201,6 +287,8 @@ static size_t on_data(void *ctx, struct vc_mux_session *s, enum vc_channel ch, c
 	struct client *c = ctx;
 	struct output *o = &c->out[ch];
 	(void)s;
+	if (ch == VC_CH_PMI)
+		return pmi_from_task(c, data, len);
 	if (o->fd < 0)
 		return len;
 	ssize_t n = output_write(o, data, len);
@@ -216,6 +304,11 @@ static void on_eof(void *ctx, struct vc_mux_session *s, enum vc_channel ch)
 {
 	struct client *c = ctx;
 	(void)s;
+	if (ch == VC_CH_PMI) {
+		c->pmi.eof = true;
+		pmi_flush(c);
+		return;
+	}
 	c->out[ch].eof = true;
 	output_close(&c->out[ch]);
 	if (ch == VC_CH_STDOUT)
@@ -265,6 +358,8 @@ static void on_reader_closed(void *ctx, struct vc_mux_session *s, enum vc_channe
 	(void)s;
 	if (ch == VC_CH_STDIN && c->stdin_open)
 		stdin_done(c);
+	if (ch == VC_CH_PMI)
+		vc_buf_clear(&c->pmi.to_task);
 }
 
 static void on_reset(void *ctx, struct vc_mux_session *s, const char *code, const char *message)
@@ -370,11 +465,13 @@ static void disconnect(struct client *c, const struct vc_error *err)
 	c->next_try = now;
 }
 
-// After the first connection: connect() may still have changed the environment.
+// After the first connection: connect() may still have changed the environment, and made PMI.
 static void send_start(struct client *c)
 {
-	if (!c->start_sent)
-		send_message(c, &(struct vc_execmsg){.type = VC_EXEC_START, .start = *c->conf->start});
+	if (c->start_sent)
+		return;
+	pmi_open(c);
+	send_message(c, &(struct vc_execmsg){.type = VC_EXEC_START, .start = *c->conf->start});
 	c->start_sent = true;
 }
 
@@ -517,17 +614,23 @@ static bool over(const struct client *c)
 		if (!c->out[ch].eof && c->out[ch].fd >= 0)
 			return false;
 	}
-	return c->exited;
+	return c->exited && (!c->conf->pmi || c->pmi.fd < 0 || c->pmi.eof);
+}
+
+static short pmi_events(const struct client *c)
+{
+	return (short)((c->pmi.to_task.len ? 0 : POLLIN) | (c->pmi.to_slurm.len ? POLLOUT : 0));
 }
 
 static void poll_once(struct client *c)
 {
-	struct pollfd p[5] = {
+	struct pollfd p[6] = {
 		{.fd = c->signal_fd, .events = POLLIN},
 		{.fd = c->stdin_open && !c->stdin_full && c->start_sent ? STDIN_FILENO : -1, .events = POLLIN},
 		{.fd = c->out[VC_CH_STDOUT].waiting ? c->out[VC_CH_STDOUT].fd : -1, .events = POLLOUT},
 		{.fd = c->out[VC_CH_STDERR].waiting ? c->out[VC_CH_STDERR].fd : -1, .events = POLLOUT},
 		{.fd = c->io ? vc_linkio_fd(c->io) : -1, .events = c->io ? vc_linkio_events(c->io) : 0},
+		{.fd = c->start_sent ? c->pmi.fd : -1, .events = pmi_events(c)},
 	};
 	if (poll(p, VC_ARRAY_LEN(p), TICK_MS) < 0)
 		return;
@@ -542,6 +645,11 @@ static void poll_once(struct client *c)
 	}
 	if (p[1].revents && c->session && c->stdin_open)
 		take_stdin(c);
+	if (c->session && c->pmi.fd >= 0) {
+		pmi_flush(c);
+		if (c->pmi.fd >= 0 && (p[5].revents & (POLLIN | POLLHUP | POLLERR)))
+			pmi_from_slurm(c);
+	}
 	if (c->session)
 		vc_mux_tick(c->mux, now_ms());
 }
@@ -602,6 +710,7 @@ static void close_all(struct client *c)
 	vc_linkio_destroy(c->io);
 	for (int ch = VC_CH_STDOUT; ch <= VC_CH_STDERR; ch++)
 		output_close(&c->out[ch]);
+	pmi_close(c);
 	if (c->signal_fd >= 0) {
 		close(c->signal_fd);
 		signal(SIGPIPE, SIG_IGN); // drops the one of our last write
@@ -611,7 +720,7 @@ static void close_all(struct client *c)
 
 int vc_execclient_run(struct vc_execclient *conf, struct vc_exec_result *ret, struct vc_error *err)
 {
-	struct client c = {.conf = conf, .signal_fd = -1, .away_since = now_ms()};
+	struct client c = {.conf = conf, .signal_fd = -1, .away_since = now_ms(), .pmi.fd = -1};
 	ret->status = 1;
 	ret->signo = 0;
 	standard_fds(&c);

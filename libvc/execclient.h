@@ -12,6 +12,7 @@
 #include "libvc/buf.h"
 #include "libvc/error.h"
 #include "libvc/execmsg.h"
+#include "libvc/pmi.h"
 
 #define VC_EXECCLIENT_RECONNECT_MS 60000u // a vcd that is away longer is not coming back soon
 #define VC_EXECCLIENT_SAY_MS 5000u	  // after this long without a connection a person wants to know
@@ -25,6 +26,8 @@ struct vc_execclient {
 	uint64_t session;	// 0: a random id with the top bit clear
 	const char *open_body;	// sent as OPEN at each attach; NULL where the relay does it
 	struct vc_exec_start *start; // pty, rows, cols, term, stdin_open are filled from the local terminal by run
+	struct vc_pmi *pmi;	// the task takes part in PMI through pmi_fd; NULL: it does not
+	int pmi_fd;		// Slurm's end; closed by run
 	bool pty;		// ask for a terminal; local raw mode only when standard input is one
 	const char *where;	// for messages: "member 1 (vc123-1)"; may be NULL, connect may set it
 	uint32_t reconnect_ms;	// 0: the default

@@ -45,6 +45,7 @@ struct vc_exec_start {
 	uint8_t *script; // content of a batch script, argv[0] is its name; NULL: argv is a command
 	size_t script_len;
 	bool stdin_open; // false: the task reads /dev/null
+	bool pmi;	 // the task gets a socket for PMI, named by PMI_FD: channel VC_CH_PMI
 };
 
 struct vc_execmsg {

@@ -35,7 +35,7 @@ enum vc_link_type {
 	VC_LINK_PING,
 	VC_LINK_PONG,
 };
-enum vc_channel { VC_CH_CONTROL, VC_CH_STDIN, VC_CH_STDOUT, VC_CH_STDERR, VC_CHANNELS };
+enum vc_channel { VC_CH_CONTROL, VC_CH_STDIN, VC_CH_STDOUT, VC_CH_STDERR, VC_CH_PMI, VC_CHANNELS };
 
 #define VC_SESSION_RPC 0u		 // vcd <-> vcguestd
 #define VC_SESSION_FROM_GUEST (1ull << 63) // set in ids of sessions that a guest starts

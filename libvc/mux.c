@@ -180,6 +180,8 @@ static bool role_sends(enum vc_mux_role role, int ch)
 {
 	if (ch == VC_CH_CONTROL)
 		return true;
+	if (ch == VC_CH_PMI)
+		return role != VC_MUX_PEER;
 	return role == VC_MUX_CLIENT ? ch == VC_CH_STDIN : role == VC_MUX_SERVER && ch != VC_CH_STDIN;
 }
 

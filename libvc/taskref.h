@@ -34,4 +34,11 @@ struct vc_taskref {
 const char *vc_taskref_format(const struct vc_taskref *ref, char buf[VC_TASKREF_LEN]);
 int vc_taskref_parse(const char *text, struct vc_taskref *ret, struct vc_error *err);
 
+// Which of the host's members takes task `local` of `tasks` on this host: blocks of tasks, as even as they get, where
+// there are more tasks than members; else one member each.
+static inline uint32_t vc_task_member_index(uint32_t local, uint32_t tasks, uint32_t members)
+{
+	return tasks <= members ? local : (uint32_t)((uint64_t)local * members / tasks);
+}
+
 #endif

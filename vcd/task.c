@@ -11,6 +11,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
 #include "libvc/log.h"
+#include "libvc/taskref.h"
 #include "vcd/conf.h"
 #include "vcd/console.h"
 #include "vcd/glink.h"
@@ -59,7 +60,7 @@ struct attach {
 	bool has_rank;
 	uint32_t rank, local, tasks;
 	uint64_t session;
-	bool resume, root;
+	bool resume, root, layout;
 };
 
 // --- parameters -----------------------------------------------------------------------------------------------
@@ -113,6 +114,7 @@ static int parse(struct json_object *params, struct attach *a, struct vc_error *
 	if (vc_json_u32(params, "job", UINT32_MAX, &a->job, err) < 0 ||
 	    vc_json_u32(params, "restart", UINT32_MAX, &a->restart, err) < 0 || parse_kind(params, &a->kind, err) < 0 ||
 	    parse_place(params, a, err) < 0 || vc_json_bool_opt(params, "resume", &a->resume, err) < 0 ||
+	    vc_json_bool_opt(params, "layout", &a->layout, err) < 0 ||
 	    vc_json_bool_opt(params, "root", &a->root, err) < 0)
 		return -1;
 	return a->kind == KIND_CONSOLE ? 0 : parse_session(params, &a->session, err);
@@ -383,6 +385,22 @@ static struct task *find_or_make(struct tasks *ts, struct share *s, struct glink
 	return new_task(ts, link, a, body, uid, err);
 }
 
+// How many members each host has: what PMI needs to know about the other tasks of the step.
+static int add_layout(struct json_object *result, const struct plan *plan)
+{
+	vc_autojson struct json_object *layout = json_object_new_object();
+	vc_autofree uint32_t *counts = calloc(plan->n_hosts + 1, sizeof(*counts));
+	if (!layout || !counts)
+		return -1;
+	for (size_t i = 0; i < plan->n_members; i++)
+		counts[plan->members[i].host]++;
+	for (size_t i = 0; i < plan->n_hosts; i++) {
+		if (vc_json_add_u64(layout, plan->hosts[i].name, counts[i]) < 0)
+			return -1;
+	}
+	return vc_json_add(result, "layout", vc_steal(&layout));
+}
+
 static struct json_object *attach_result(const struct tasks *ts, const struct plan *plan, const struct plan_member *m,
 					 const struct attach *a)
 {
@@ -391,6 +409,8 @@ static struct json_object *attach_result(const struct tasks *ts, const struct pl
 	vc_json_add_str(result, "name", m->name);
 	vc_json_add_str(result, "cluster", plan->id);
 	vc_json_add_strv(result, "env_filter", ts->vcd->conf->env_filter);
+	if (a->layout)
+		(void)add_layout(result, plan); // without it only PMI does not work, and says so
 	if (a->kind == KIND_SCRIPT && plan->spec->stage_out)
 		vc_json_add_strv(result, "stage_out", plan->spec->stage_out);
 	return result;
@@ -432,7 +452,7 @@ static const struct plan_member *choose_member(struct share *s, const struct att
 {
 	const struct sharework *w = share_work(s);
 	if (!a->has_rank)
-		return w->members[task_member_index(a->local, a->tasks, (uint32_t)w->n_members)];
+		return w->members[vc_task_member_index(a->local, a->tasks, (uint32_t)w->n_members)];
 	for (size_t i = 0; i < w->n_members; i++) {
 		if (w->members[i]->rank == a->rank)
 			return w->members[i];

@@ -22,11 +22,4 @@ void tasks_stop(struct tasks *t); // after the links: clients are cut off and co
 void tasks_destroy(struct tasks *t);
 unsigned tasks_count(const struct tasks *t);
 
-// Which of the host's members takes task `local` of `tasks` on this host: blocks of tasks, as even as they get, where
-// there are more tasks than members; else one member each.
-static inline uint32_t task_member_index(uint32_t local, uint32_t tasks, uint32_t members)
-{
-	return tasks <= members ? local : (uint32_t)((uint64_t)local * members / tasks);
-}
-
 #endif

@@ -1,9 +1,11 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Plain `mpirun` of both MPI libraries in a batch script: it uses every member, with no option and no host file named.
+# Real MPI programs in a real image: plain `mpirun` of both libraries uses every member, with no option and no host file
+# named; `srun --mpi=pmi2` starts ranks in the members, and they share memory exactly where they share a machine; Debian's
+# hpcc runs all its parts on four machines.
 #
-# One image of Debian with both (contrib/recipes/hpcc.recipe: a user builds it), one cluster of four machines on two
-# hosts whose batch script runs contrib/examples/hello_mpi.c, compiled once per library.
+# One image of Debian with both libraries (contrib/recipes/hpcc.recipe: a user builds it), and one cluster of four machines
+# on two hosts, whose batch script does it all; each test looks at its part of the output.
 
 load helper
 
@@ -11,47 +13,99 @@ IMAGE=hpcc
 
 setup_file() {
     local library
+    export BATS_TEST_TIMEOUT=900 # emulated machines share the processors of whatever runs this
     require_vcd
+    as alice sh -c 'cat >hello_mpi.c' <"$TOP/contrib/examples/hello_mpi.c"
+    as alice sh -c 'cat >locality.c' <"$TOP/tests/mpi/locality.c"
     for library in mpich openmpi; do
-        as alice sh -c 'cat >hello_mpi.c' <"$TOP/contrib/examples/hello_mpi.c"
         as alice "mpicc.$library" -O2 -Wall -o "hello.$library" hello_mpi.c
+        as alice "mpicc.$library" -O2 -Wall -o "locality.$library" locality.c
     done
     as alice sh -c 'cat >hpcc.recipe' <"$TOP/contrib/recipes/hpcc.recipe"
     as alice vcctl image build hpcc.recipe
+    run_job >"$BATS_FILE_TMPDIR/job"
 }
 
 teardown_file() {
     as alice vcctl image rm "$IMAGE" || true
-    as alice rm -f hello_mpi.c hello.mpich hello.openmpi hpcc.recipe
+    as alice rm -f hello_mpi.c locality.c hello.* locality.* hpcc.recipe hpccoutf.txt
 }
 
-teardown() {
-    [ -z "${JOB:-}" ] || lab_exec ctl scancel "$JOB" || true
-    dump_logs
+setup() { JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
+
+teardown() { dump_logs; }
+
+# hpcc's own example input with a smaller matrix: all its parts run
+run_job() {
+    submit alice -N2 -n2 -c2 --mem=1000 --vcluster="$IMAGE" --vcluster-vms=2 --vcluster-stage-out=hpccoutf.txt \
+        --vcluster-stage-in=hello.mpich,hello.openmpi,locality.mpich <<'SCRIPT'
+#!/bin/bash
+part() {
+    echo "$1:"
+    timeout "${LIMIT:-400}" "${@:2}"
+    echo "$1 ended with $?"
 }
+part mpich mpirun.mpich ./hello.mpich
+part openmpi mpirun.openmpi ./hello.openmpi
+part pmi2 srun -n8 -c1 --overcommit --mpi=pmi2 ./hello.mpich
+LIMIT=120 part locality srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich
+LIMIT=120 part cyclic srun -n8 -c1 --overcommit --distribution=cyclic --mpi=pmi2 ./locality.mpich
+part pmi2-abort srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich abort
+part left srun -n4 -c1 sh -c 'for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in locality*) echo left: $p ;; esac; done'
+sed -e '/ Ns$/s/^1000/96/' -e '/ NBs$/s/^80/32/' /usr/share/doc/hpcc/examples/_hpccinf.txt >hpccinf.txt
+part hpcc mpirun.openmpi hpcc
+grep -E '^(CommWorldProcs|HPL_N|Success)=' hpccoutf.txt
+SCRIPT
+    echo "$JOB"
+}
+
+# the lines of one part of the output, and "NAME ended with STATUS"
+part_of() { job_output "$JOB" | sed -n "/^$1:/,/^$1 ended/p" | sed 1d; }
 
 # the ranks that LIBRARY's program printed: four, on four members, in order
 assert_ranks() {
     local rank expected=
     for rank in 0 1 2 3; do expected+="rank $rank of 4 on vc$JOB-$rank;"; done
-    assert_equal "$(job_output "$JOB" | sed -n "/^$1:/,/^$1 ended/p" | grep '^rank' | tr '\n' ';')" "$expected"
-    job_output "$JOB" | grep -qx "$1 ended with 0"
+    assert_equal "$(part_of "$1" | tr '\n' ';')" "$expected$1 ended with 0;"
 }
 
 @test "mpirun of MPICH and of Open MPI in the batch script use all members" {
-    submit alice -N2 -n2 -c2 --mem=1000 --vcluster="$IMAGE" --vcluster-vms=2 --vcluster-stage-in=hello.mpich,hello.openmpi <<'SCRIPT'
-#!/bin/bash
-for library in mpich openmpi; do
-    echo "$library:"
-    timeout 120 mpirun.$library ./hello.$library
-    echo "$library ended with $?"
-done
-SCRIPT
-    wait_job "$JOB" 280
+    wait_job "$JOB" 850
     job_output "$JOB"
     assert_job_completed "$JOB"
     assert_ranks mpich
     assert_ranks openmpi
+}
+
+# locality.c itself compares the communicator with the machines' names, and the shared window. Its status is not looked at:
+# MPI_Finalize of MPICH 4.0 over libfabric's tcp does not always end where processors are shared (docs/mpi.md).
+@test "srun --mpi=pmi2: ranks share memory exactly where they share a machine" {
+    local rank expected=
+    for rank in 0 1 2 3 4 5 6 7; do expected+="rank $rank of 8 on vc$JOB-$((rank / 2));"; done
+    assert_equal "$(part_of pmi2 | tr '\n' ';')" "${expected}pmi2 ended with 0;"
+    expected=
+    for rank in 0 1 2 3 4 5 6 7; do
+        expected+="rank $rank of 8 on vc$JOB-$((rank / 2)) shares memory with $((rank / 2 * 2)) $((rank / 2 * 2 + 1));"
+    done
+    assert_equal "$(part_of locality | grep -E '^(rank|ok|wrong)' | tr '\n' ';')" "${expected}ok;"
+}
+
+@test "srun --mpi=pmi2 with a cyclic distribution: the same, with the ranks dealt in turn" {
+    assert_contains "$(part_of cyclic)" "rank 0 of 8 on vc$JOB-0 shares memory with 0 2"
+    assert_contains "$(part_of cyclic)" "rank 7 of 8 on vc$JOB-3 shares memory with 5 7"
+    part_of cyclic | grep -qx ok
+}
+
+@test "srun --mpi=pmi2: MPI_Abort of one rank ends all of them, and leaves none in any member" {
+    assert_contains "$(part_of pmi2-abort)" "pmi2-abort ended with 7"
+    assert_equal "$(part_of left)" "left ended with 0"
+}
+
+@test "hpcc runs on four machines on two hosts" {
+    assert_contains "$(part_of hpcc)" "hpcc ended with 0"
+    assert_equal "$(job_output "$JOB" | grep -E '^(CommWorldProcs|HPL_N|Success)=' | LC_ALL=C sort | xargs)" \
+        "CommWorldProcs=4 HPL_N=96 Success=1"
+    assert_contains "$(as alice cat hpccoutf.txt)" "End of HPC Challenge"
 }
 
 @test "after that nothing is left" {

@@ -10,6 +10,7 @@
 #include "libvc/link.h"
 #include "libvc/mux.h"
 
+#define RESUME_LEN (VC_CHANNELS * 16)
 #define BOOT_A "0123456789abcdef0123456789abcdef"
 #define BOOT_B "fedcba9876543210fedcba9876543210"
 #define PIPE_MAX 200000u // bytes in a pipe before frames are refused
@@ -530,7 +531,7 @@ static void inject(struct hostile *h, uint8_t type, uint8_t ch, uint64_t session
 static void test_hostile(void **state)
 {
 	(void)state;
-	static const uint8_t zeros[64], ones[64] = {[0 ... 63] = 0xff};
+	static const uint8_t zeros[RESUME_LEN], ones[RESUME_LEN] = {[0 ... RESUME_LEN - 1] = 0xff};
 	static const struct {
 		const char *name;
 		uint8_t type, ch;
@@ -552,21 +553,21 @@ static void test_hostile(void **state)
 		{"credit that shrinks", VC_LINK_ACK, 2, 0, zeros, 8, NULL},
 		{"endless credit", VC_LINK_ACK, 2, 0, ones, 8, NULL},
 		{"RESUME too short", VC_LINK_RESUME, 0, 0, zeros, 10, "proto"},
-		{"RESUME of bytes never sent", VC_LINK_RESUME, 0, 0, (const uint8_t *)"\0\0\0\0\0\0\0\7", 64, "proto"},
-		{"RESUME with closed readers", VC_LINK_RESUME, 0, 0, ones, 64, NULL},
+		{"RESUME of bytes never sent", VC_LINK_RESUME, 0, 0, (const uint8_t *)"\0\0\0\0\0\0\0\7", RESUME_LEN, "proto"},
+		{"RESUME with closed readers", VC_LINK_RESUME, 0, 0, ones, RESUME_LEN, NULL},
 		{"a long message", VC_LINK_DATA, 0, 0, ones, 8, "proto"},
 		{"RESET that is no JSON", VC_LINK_RESET, 0, 0, ones, 8, "failed"},
 	};
 	for (size_t i = 0; i < VC_ARRAY_LEN(cases); i++) {
 		struct hostile h;
 		struct vc_mux_ops o;
-		uint8_t body[64] = {0};
+		uint8_t body[RESUME_LEN] = {0};
 		hostile_init(&h, &o, NULL);
 		inject(&h, VC_LINK_OPEN, 0, 5, 0, "{}", 2);
-		inject(&h, VC_LINK_RESUME, 0, 5, 0, zeros, 64);
+		inject(&h, VC_LINK_RESUME, 0, 5, 0, zeros, RESUME_LEN);
 		assert_int_equal(h.resets, 0);
 		if (cases[i].len)
-			memcpy(body, cases[i].body, cases[i].len == 64 && cases[i].body[7] == 7 ? 8 : cases[i].len);
+			memcpy(body, cases[i].body, cases[i].len == RESUME_LEN && cases[i].body[7] == 7 ? 8 : cases[i].len);
 		inject(&h, cases[i].type, cases[i].ch, 5, cases[i].offset, body, cases[i].len);
 		if (h.s.resets != (cases[i].reset != NULL) || (cases[i].reset && strcmp(h.s.code, cases[i].reset) != 0))
 			fail_msg("%s: %u resets, code '%s'", cases[i].name, h.s.resets, h.s.code);
@@ -612,10 +613,10 @@ static void test_tiny_writes(void **state)
 	(void)state;
 	struct hostile h;
 	struct vc_mux_ops o;
-	uint8_t zeros[64] = {0};
+	uint8_t zeros[RESUME_LEN] = {0};
 	hostile_init(&h, &o, NULL);
 	inject(&h, VC_LINK_OPEN, 0, 5, 0, "{}", 2);
-	inject(&h, VC_LINK_RESUME, 0, 5, 0, zeros, 64);
+	inject(&h, VC_LINK_RESUME, 0, 5, 0, zeros, RESUME_LEN);
 	size_t wrote = 0;
 	while (wrote < 100000 && vc_mux_session_write(h.s.session, VC_CH_STDOUT, "x", 1) == 1)
 		wrote++;

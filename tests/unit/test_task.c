@@ -2,7 +2,7 @@
 // vcd/task: which member takes which task.
 #include "tests/unit/test.h"
 
-#include "vcd/task.h"
+#include "libvc/taskref.h"
 
 static void test_mapping(void **state)
 {
@@ -21,7 +21,7 @@ static void test_mapping(void **state)
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		for (uint32_t local = 0; local < rows[i].tasks; local++)
-			assert_int_equal(task_member_index(local, rows[i].tasks, rows[i].members), rows[i].want[local]);
+			assert_int_equal(vc_task_member_index(local, rows[i].tasks, rows[i].members), rows[i].want[local]);
 	}
 }
 
@@ -33,7 +33,7 @@ static void test_balance(void **state)
 		for (uint32_t tasks = 1; tasks <= 130; tasks++) {
 			uint32_t count[64] = {0}, last = 0, least = UINT32_MAX, most = 0;
 			for (uint32_t local = 0; local < tasks; local++) {
-				uint32_t m = task_member_index(local, tasks, members);
+				uint32_t m = vc_task_member_index(local, tasks, members);
 				assert_true(m < members && m >= last);
 				last = m;
 				count[m]++;
