@@ -80,7 +80,9 @@ static int get_job(struct job *job, struct vc_error *err)
 	job->spec = getenv("SPANK_" VC_SPEC_CONTROL_NAME);
 	if (!job->cluster)
 		job->cluster = "";
-	if (get_u32("SLURM_JOB_ID", 0, &job->id, err) < 0 || get_u32("SLURM_RESTART_COUNT", 0, &job->restart, err) < 0 ||
+	// PrologSlurmctld's name of it; SLURM_RESTART_COUNT is that of the hosts' hooks, for sites that call us from elsewhere
+	const char *restart = getenv("SLURM_JOB_RESTART_COUNT") ? "SLURM_JOB_RESTART_COUNT" : "SLURM_RESTART_COUNT";
+	if (get_u32("SLURM_JOB_ID", 0, &job->id, err) < 0 || get_u32(restart, 0, &job->restart, err) < 0 ||
 	    get_u32("SLURM_ARRAY_JOB_ID", 0, &job->array_id, err) < 0 || get_u32("SLURM_ARRAY_TASK_ID", 0, &job->array_task, err) < 0)
 		return -1;
 	if (job->id == 0)

@@ -269,6 +269,11 @@ static int each_row(struct state *s, sqlite3_stmt *stmt, row_fn each, void *ctx,
 int state_cluster_put(struct state *s, const struct state_cluster *c, struct vc_error *err)
 {
 	int64_t now = wall_ms();
+	// a released one of the same key is history: Slurm counts job ids anew when its own state is lost
+	sqlite3_stmt *old = query(s, err, "DELETE FROM clusters WHERE slurm = ? AND job = ? AND restart = ? AND id <> ? AND phase = 'released'",
+				  "siis", c->slurm, (int64_t)c->job, (int64_t)c->restart, c->id);
+	if (finish(s, old, "storing a cluster", err) < 0)
+		return -1;
 	sqlite3_stmt *stmt = query(
 		s, err,
 		"INSERT INTO clusters (" CLUSTER_COLUMNS ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"

@@ -86,8 +86,13 @@ static void test_cluster(void **state)
 	assert_int_equal(last, -1);
 	struct state_cluster twin = cluster("bb", 7, 1, 0, "planned"); // the key is unique
 	assert_int_equal(state_cluster_put(s, &twin, &err), -1);
-	assert_int_equal(state_cluster_remove(s, "aa", NULL), 0);
+	c.phase = "released"; // unless the other one is history
+	assert_int_equal(state_cluster_put(s, &c, NULL), 0);
+	assert_int_equal(state_cluster_put(s, &twin, NULL), 0);
 	assert_int_equal(state_cluster_get(s, "aa", check_cluster, &seen, &err), -1);
+	assert_int_equal(state_cluster_put(s, &c, &err), -1);
+	assert_int_equal(state_cluster_remove(s, "bb", NULL), 0);
+	assert_int_equal(state_cluster_find(s, "lab", 7, 1, check_cluster, &seen, &err), -1);
 	state_close(s);
 }
 
