@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The methods host.* and share.release, and the gate before them: which cluster may use this host now.
 //
-// A host is never overcommitted: a cluster that does not fit while another one is being released waits, with the
-// reason shown; one that cannot fit is refused with the numbers.
+// A host is never overcommitted: a cluster whose processors or memory are still those of one that is being released
+// waits, with the reason shown; one that cannot fit is refused with the numbers.
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -130,15 +130,30 @@ static int check_allocation(const struct sharework *w, struct vc_error *err)
 	return 0;
 }
 
-// 0: it fits. 1: it will when *ret_blocker is gone. -1: it does not.
-static int check_memory(struct host *h, const struct sharework *w, const struct share **ret_blocker, struct vc_error *err)
+static bool same_cpus(const struct sharework *a, const struct sharework *b)
+{
+	const struct plan_host *x = &a->plan->hosts[a->self], *y = &b->plan->hosts[b->self];
+	for (size_t i = 0; i < x->n_cpu_ids; i++) {
+		for (size_t j = 0; j < y->n_cpu_ids; j++) {
+			if (x->cpu_ids[i] == y->cpu_ids[j])
+				return true;
+		}
+	}
+	return false;
+}
+
+// 0: there is room. 1: there will be when *ret_blocker is gone. -1: there is not.
+static int check_room(struct host *h, const struct sharework *w, const struct share **ret_blocker, struct vc_error *err)
 {
 	uint64_t used = 0, need = sharework_mem_mib(w);
 	*ret_blocker = NULL;
 	for (struct share *s = h->shares; s; s = share_next(s)) {
 		used += sharework_mem_mib(share_work(s));
-		if (share_phase(s) == SHARE_RELEASING || share_phase(s) == SHARE_FAILED)
-			*ret_blocker = s;
+		if (share_phase(s) != SHARE_RELEASING && share_phase(s) != SHARE_FAILED)
+			continue;
+		*ret_blocker = s;
+		if (same_cpus(w, share_work(s))) // Slurm gave them away before its machines were gone: a limit of the epilog
+			return 1;
 	}
 	if (w->fake || used + need <= h->mem_mib)
 		return 0;
@@ -186,7 +201,7 @@ static bool try_admission(struct admission *a)
 	struct host *h = a->host;
 	struct vc_error err = VC_ERROR_INIT;
 	const struct share *blocker;
-	int rc = check_memory(h, a->work, &blocker, &err);
+	int rc = check_room(h, a->work, &blocker, &err);
 	if (rc > 0) {
 		if (a->blocker != blocker)
 			tell_waiting(a, blocker);
