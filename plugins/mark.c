@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Marks: one empty file per vcluster job in a directory that only root writes. vcd makes and removes them as well.
+// Marks: one file per vcluster job in a directory that only root writes. vcd makes and removes them as well; its own say
+// which run of the job is here, "CLUSTER RESTART".
 //
 // A mark that is not root's is not believed to be one; a name is a decimal job id, so no path can be forged.
 #include <errno.h>
@@ -8,10 +9,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "libvc/cleanup.h"
 #include "libvc/limits.h"
+#include "libvc/parse.h"
 #include "plugins/plugin.h"
+
+#define MARK_MAX 128 // bytes, as in vcd/sharework.c
 
 static void mark_path(const struct plugin_args *args, uint32_t job, char buf[VC_PATH_MAX])
 {
@@ -26,6 +31,19 @@ bool mark_exists(const struct plugin_args *args, uint32_t job)
 	if (lstat(path, &st) < 0)
 		return errno != ENOENT && errno != ENOTDIR; // a mark that cannot be looked at counts: closed, not open
 	return st.st_uid == 0 && S_ISREG(st.st_mode);
+}
+
+uint32_t mark_restart(const struct plugin_args *args, uint32_t job)
+{
+	char path[VC_PATH_MAX], text[MARK_MAX] = "";
+	uint64_t n = 0;
+	mark_path(args, job, path);
+	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (!mark_exists(args, job) || fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		return 0;
+	const char *space = strchr(text, ' ');
+	text[strcspn(text, "\n")] = '\0';
+	return space && vc_parse_u64("restart", space + 1, 0, UINT32_MAX, &n, NULL) == 0 ? (uint32_t)n : 0;
 }
 
 static int make_dir(const char *path, struct vc_error *err)

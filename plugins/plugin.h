@@ -37,6 +37,7 @@ int job_script_epilog(const struct plugin *p, spank_t sp);
 
 // A file `<job>` in args->marks says that a job is a vcluster job on this host.
 bool mark_exists(const struct plugin_args *args, uint32_t job);
+uint32_t mark_restart(const struct plugin_args *args, uint32_t job); // which run of it is on this host; 0 when unknown
 int mark_create(const struct plugin_args *args, uint32_t job, struct vc_error *err);
 void mark_remove(const struct plugin_args *args, uint32_t job);
 

@@ -34,7 +34,7 @@ void remote_option(struct plugin *p, enum vc_spec_opt opt, const char *value)
 		p->script_host = value && strcmp(value, "host") == 0;
 }
 
-static int get_task(spank_t sp, struct task *t, struct vc_error *err)
+static int get_task(const struct plugin *p, spank_t sp, struct task *t, struct vc_error *err)
 {
 	int local = 0;
 	if (spank_get_item(sp, S_JOB_ID, &t->job) != ESPANK_SUCCESS || spank_get_item(sp, S_JOB_STEPID, &t->step) != ESPANK_SUCCESS ||
@@ -45,8 +45,9 @@ static int get_task(spank_t sp, struct task *t, struct vc_error *err)
 		return vc_error_set(err, VC_EHOST, "slurmstepd does not say which task this is");
 	if (spank_get_item(sp, S_JOB_ARGV, &t->argc, &t->argv) != ESPANK_SUCCESS || !t->argv)
 		t->argc = 0;
-	if (spank_get_item(sp, S_SLURM_RESTART_COUNT, &t->restart) != ESPANK_SUCCESS)
-		t->restart = 0;
+	// Slurm 22.05 tells 0 for every run, so that vcd's mark has to say
+	if (spank_get_item(sp, S_SLURM_RESTART_COUNT, &t->restart) != ESPANK_SUCCESS || t->restart == 0)
+		t->restart = mark_restart(&p->args, t->job);
 	t->local = (uint32_t)local;
 	return 0;
 }
@@ -181,7 +182,7 @@ int remote_task(struct plugin *p, spank_t sp)
 	struct vc_error err = VC_ERROR_INIT;
 	struct task t = {0};
 	// Without knowing the task there is no telling whose job it is: only a step that asked can be failed for it.
-	int rc = get_task(sp, &t, &err) < 0 ? (p->asked ? -1 : 0) : turn(p, sp, &t, &err);
+	int rc = get_task(p, sp, &t, &err) < 0 ? (p->asked ? -1 : 0) : turn(p, sp, &t, &err);
 	vc_strv_free(t.program);
 	if (rc < 0)
 		plugin_say(&err);

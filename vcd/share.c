@@ -402,7 +402,7 @@ static int submit_start(struct share *s, struct member *m, const struct sharewor
 	if (!st)
 		return vc_error_errno(err, "member %s", m->plan->name);
 	*st = (struct start){s, sharework_ref(s->work), machine, m, m->plan};
-	struct work_args args = {.pool = WORK_HV, .what = "start domain", .deadline_ms = s->vcd->conf->libvirt_timeout_ms,
+	struct work_args args = {.pool = WORK_HV, .what = "libvirt, start of a domain", .deadline_ms = s->vcd->conf->libvirt_timeout_ms,
 				 .run = start_run, .done = start_done, .release = start_release, .ctx = st};
 	if (work_submit(s->vcd->work, &args, NULL, err) == 0)
 		return 0;

@@ -98,3 +98,17 @@ undo_has_failed() { lab log "$HOST" vcd | grep -q "job $JOB: release of .*: faul
     assert_ran_once "$JOB"
     ends_well 30 "$JOB"
 }
+
+@test "a pin that no cluster has any more is found by vcctl check" {
+    faults "$HOST" "unpin=fail"
+    start_job "$RUN_ONCE" -w "$HOST"
+    wait_job "$JOB" 120
+    assert_ran_once "$JOB"
+    wait_until 30 "the release of job $JOB" cluster_is_gone "$JOB"
+    run lab_exec ctl vcctl check
+    assert_equal "$status" 1
+    assert_contains "$output" "on $HOST: image "
+    assert_contains "$output" "is pinned by cluster"
+    lab restart "$HOST" vcd
+    ends_well 30 "$JOB"
+}

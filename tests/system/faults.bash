@@ -40,6 +40,18 @@ assert_ran_once() {
 # its hosts have released it; a job whose cluster was never made is gone as well
 cluster_is_gone() { ! lab_exec ctl vcctl show "$1" || cluster_has_phase root "$1" released; }
 
+# Slurm holds a requeued job back for two minutes, until its credential has expired: not for us
+TWICE='echo up; echo run ${SLURM_RESTART_COUNT:-0} on $(hostname); [ "${SLURM_RESTART_COUNT:-0}" = 1 ] || sleep 600'
+run_again() {
+    wait_until "${2:-60}" "job $1 to be requeued" was_requeued "$1" || return
+    lab_exec ctl scontrol update "JobId=$1" StartTime=now
+    wait_job "$1" 150
+    assert_job_completed "$1" || return
+    assert_equal "$(job_field "$1" Restarts)" 1 || return
+    assert_equal "$(job_output "$1" | grep -c "^run 1 on vc$1-0$")" 1
+}
+was_requeued() { [ "$(job_field "$1" Restarts)" = 1 ] && job_is_in_state "$1" PENDING; }
+
 no_reason() { [ "$(lab_exec ctl scontrol -o show node "$1" | grep -c ' Reason=')" = 0 ]; }
 
 # ends_well SECONDS JOB...: by then the jobs' clusters are gone, every host is idle with no reason set against it, and

@@ -327,6 +327,10 @@ static void test_marked(void **state)
 	fake.job = 123;
 	assert_int_equal(run_task(argv, 1), 0);
 	assert_vcexec(argv, "/bin/true", "job=123 restart=0 kind=task local=0 tasks=1");
+	write_file("run/jobs/123", "0123456789abcdef0123456789abcdef 3\n", 0644); // vcd's own mark says which run is here
+	argv[0] = (char *)"/bin/true";
+	assert_int_equal(run_task(argv, 1), 0);
+	assert_vcexec(argv, "/bin/true", "job=123 restart=3 kind=task local=0 tasks=1");
 	char path[128];
 	snprintf(path, sizeof(path), "%s/run/jobs/123", dir);
 	assert_int_equal(chown(path, 12345, 12345), 0); // somebody's own file is no mark
