@@ -59,6 +59,7 @@ daemon_start() {
     in_host_joined "$host" sh -c '
         name=$1; shift
         : >"/run/vclab/$name.ready"
+        [ ! -r "/run/vclab/$name.env" ] || { set -a; . "/run/vclab/$name.env"; } # a test has it run with more
         setsid "$@" </dev/null >>"/var/log/vclab/$name.log" 2>&1 9>"/run/vclab/$name.ready" &
         echo $! >"/run/vclab/$name.pid"' start "$name" "${command[@]}"
 }
