@@ -5,7 +5,7 @@
 
 cmd_up() {
     local stage='' started=$EPOCHREALTIME
-    LAB_HOSTS=2 LAB_SITES=1 LAB_CPUS=8 LAB_MEM=4096 LAB_VCD=yes LAB_PLUGINS=yes
+    LAB_HOSTS=2 LAB_SITES=1 LAB_CPUS=8 LAB_MEM=4096 LAB_VCD=yes LAB_PLUGINS=yes LAB_ACCOUNTING=no
     LAB_MIRROR=$(mirror_url)
     up_options "$@"
     mkdir "$LAB_STATE" 2>/dev/null || die "lab $LAB_ID is up or half up; remove it with: VCLAB_ID=$LAB_ID vclab down"
@@ -26,6 +26,7 @@ up_options() {
     while [ $# -gt 0 ]; do
         case $1 in
             --no-vcd) LAB_VCD=no LAB_PLUGINS=no; shift; continue ;;
+            --accounting) accounting_check; LAB_ACCOUNTING=yes; shift; continue ;;
             -h|--help) usage; exit 0 ;;
             --*) [ $# -ge 2 ] || die "$1 wants a value" ;;
         esac

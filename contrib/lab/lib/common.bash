@@ -35,7 +35,7 @@ lab_load() {
 
 lab_save() {
     local name
-    for name in LAB_HOSTS LAB_SITES LAB_CPUS LAB_MEM LAB_VCD LAB_PLUGINS LAB_MIRROR LAB_STAGE LAB_VCD_CONF LAB_SLURM_CONF; do
+    for name in LAB_HOSTS LAB_SITES LAB_CPUS LAB_MEM LAB_VCD LAB_PLUGINS LAB_ACCOUNTING LAB_MIRROR LAB_STAGE LAB_VCD_CONF LAB_SLURM_CONF; do
         printf '%s=%q\n' "$name" "${!name:-}"
     done >"$LAB_STATE/lab.conf"
 }

@@ -15,6 +15,7 @@ config_common() {
     config_slurm >"$etc/slurm/slurm.conf"
     config_cgroup >"$etc/slurm/cgroup.conf"
     config_plugstack "$etc/slurm"
+    config_accounting "$etc/slurm"
     config_qemu >"$etc/libvirt/qemu.conf"
 }
 
@@ -102,6 +103,7 @@ NodeName=n[1-$LAB_HOSTS] CPUs=$LAB_CPUS RealMemory=$LAB_MEM State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 CONF
+    config_slurm_accounting
     config_slurm_product
     [ -z "${LAB_SLURM_CONF:-}" ] || cat "$LAB_SLURM_CONF"
 }

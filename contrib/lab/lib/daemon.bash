@@ -10,7 +10,7 @@ host_daemons() {
     local vcd=vcd
     [ "$LAB_VCD" != no ] || vcd=
     case $1 in
-        ctl) printf '%s\n' munged slurmctld $vcd ;;
+        ctl) printf '%s\n' munged $(accounting_daemons) slurmctld $vcd ;;
         *) printf '%s\n' munged virtlogd libvirtd $vcd slurmd ;;
     esac
 }
@@ -27,13 +27,14 @@ daemon_command() {
         slurmd) echo /usr/sbin/slurmd -D ;;
         virtlogd) echo /usr/sbin/virtlogd ;;
         libvirtd) echo /usr/sbin/libvirtd --listen ;;
+        mariadbd|slurmdbd) echo setpriv --reuid=slurm --regid=slurm --init-groups $(accounting_command "$1") ;;
         vcd) echo /usr/sbin/vcd -F -c /etc/vcluster/vcd.conf --ready-fd 9 ;;
     esac
 }
 
 daemon_log() {
     case $1 in
-        slurmctld|slurmd) echo "/var/log/slurm/$1.log" ;;
+        slurmctld|slurmd|slurmdbd) echo "/var/log/slurm/$1.log" ;;
         *) echo "/var/log/vclab/$1.log" ;;
     esac
 }
@@ -45,6 +46,8 @@ daemon_is_ready() {
         munged) in_host "$host" sh -c 'munge -n | unmunge' ;;
         slurmctld) in_host "$host" scontrol ping | grep -q 'is UP' ;;
         slurmd) in_host "$host" scontrol show slurmd ;;
+        mariadbd) in_host "$host" test -S "$ACCOUNTING_SOCKET" ;;
+        slurmdbd) in_host "$host" sacctmgr -n show cluster ;;
         virtlogd) in_host "$host" test -S /run/libvirt/virtlogd-sock ;;
         libvirtd) in_host "$host" virsh -q -c qemu:///system uri ;;
         vcd) in_host "$host" test -s /run/vclab/vcd.ready ;;

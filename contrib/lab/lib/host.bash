@@ -53,6 +53,7 @@ host_init() {
     cd "$LAB_STATE/hosts/$host"
     host_mount "$PWD"
     host_directories
+    [ "$host" != ctl ] || accounting_prepare
     echo "$outer" >pid.new
     mv pid.new pid                        # through the directory: its path is hidden now
     cd /
