@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #include "libvc/taskref.h"
 
 #define ATTACH_MS 30000	 // vcd asks the controller for the reason when a cluster is not here
+#define CHANGED_MS 1000	 // to tell vcd that the job is being suspended: SIGSTOP comes two seconds after SIGTSTP
 #define FILTERS_MAX 256	 // patterns in vcd's reply
 #define UNSET UINT32_MAX
 
@@ -268,6 +270,24 @@ static int open_pmi(struct exec *x, struct json_object *reply, uint32_t rank, st
 	return x->client.pmi ? 0 : -1;
 }
 
+// slurmstepd has bound this process to CPUs of the host: the task is bound to the machine's processors that run there.
+static void bind_cpus(struct vc_exec_start *start, struct json_object *reply)
+{
+	struct json_object *list = NULL;
+	cpu_set_t mask;
+	if (vc_json_array_opt(reply, "cpus", VC_EXEC_CPUS_MAX, &list, NULL) < 0 || !list || sched_getaffinity(0, sizeof(mask), &mask) < 0)
+		return;
+	size_t n = json_object_array_length(list);
+	start->cpus = calloc(n + 1, sizeof(*start->cpus));
+	for (size_t i = 0; start->cpus && i < n; i++) {
+		int64_t cpu = json_object_get_int64(json_object_array_get_idx(list, i));
+		if (cpu >= 0 && cpu < CPU_SETSIZE && CPU_ISSET((size_t)cpu, &mask))
+			start->cpus[start->cpu_count++] = (uint32_t)i;
+	}
+	if (start->cpu_count == n)
+		start->cpu_count = 0; // all of them: not bound
+}
+
 // What the reply says: where the task runs and which variables stay behind.
 static void take_reply(struct exec *x, struct json_object *reply)
 {
@@ -279,6 +299,7 @@ static void take_reply(struct exec *x, struct json_object *reply)
 	snprintf(x->where, sizeof(x->where), "member %u (%s) of job %u", rank, name, x->job);
 	bool given = vc_json_strv(reply, "env_filter", FILTERS_MAX, VC_NAME_MAX * 2, &filter, NULL) == 0;
 	vc_json_strv(reply, "stage_out", VC_STAGE_FILES_MAX, VC_PATH_MAX, &x->stage_out, NULL);
+	bind_cpus(&x->start, reply);
 	filter_env(&x->start, given ? filter : (char *const *)default_filter);
 	struct vc_error err = VC_ERROR_INIT;
 	if (wants_pmi(x) && open_pmi(x, reply, rank, &err) < 0)
@@ -303,6 +324,23 @@ static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct 
 		return -1;
 	client = NULL;
 	return 0;
+}
+
+// ---- suspension ----
+
+// Slurm stops or continues this process: vcd asks slurmctld whether the job is suspended. One task of a step says so;
+// vcd's own sweep finds what nobody could say.
+static void job_stopping(void *ctx, bool stop)
+{
+	struct exec *x = ctx;
+	(void)stop;
+	struct vc_client_opts opts = {.path = x->socket, .timeout_ms = CHANGED_MS};
+	vc_autojson struct json_object *params = json_object_new_object();
+	if (x->local != 0 || vc_json_add_u64(params, "job", x->job) < 0)
+		return;
+	vc_autoclient struct vc_client *client = vc_client_connect(&opts, NULL);
+	if (client)
+		(void)vc_client_call(client, "job.changed", params, CHANGED_MS, NULL, NULL, NULL, NULL);
 }
 
 // ---- files back to the host ----
@@ -360,6 +398,7 @@ static int run(struct exec *x, char **argv)
 		.start = &x->start,
 		.pty = wants_pty(x),
 		.where = x->where,
+		.stopping = job_stopping,
 	};
 	int rc = vc_execclient_run(&x->client, &result, &err);
 	vc_exec_start_clear(&x->start);

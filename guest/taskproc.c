@@ -11,6 +11,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -153,6 +154,17 @@ static void child_rlimits(const struct vc_exec_start *st)
 	}
 }
 
+// Binding that cannot be had is left out: a machine may have fewer processors than the host's mask had.
+static void child_cpus(const struct vc_exec_start *st)
+{
+	cpu_set_t set;
+	CPU_ZERO(&set);
+	for (size_t i = 0; i < st->cpu_count; i++)
+		CPU_SET(st->cpus[i], &set);
+	if (st->cpu_count)
+		(void)sched_setaffinity(0, sizeof(set), &set);
+}
+
 static void child_identity(const struct taskproc_conf *conf, int report)
 {
 	if (geteuid() != 0)
@@ -209,6 +221,7 @@ static void child_run(const struct child *c)
 	if (c->cgroup >= 0 && write(c->cgroup, "0", 1) < 0)
 		child_fail(c->report, STEP_CGROUP);
 	child_rlimits(start);
+	child_cpus(start);
 	child_identity(c->conf, c->report);
 	umask(start->umask);
 	if (chdir(c->conf->cwd) < 0)

@@ -531,6 +531,8 @@ static void take_signal(struct client *c, const struct signalfd_siginfo *info)
 			return;
 	}
 	send_message(c, &msg);
+	if (c->conf->stopping && (signo == SIGTSTP || signo == SIGCONT))
+		c->conf->stopping(c->conf->ctx, signo == SIGTSTP);
 }
 
 static void take_signals(struct client *c)

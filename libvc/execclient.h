@@ -31,6 +31,8 @@ struct vc_execclient {
 	bool pty;		// ask for a terminal; local raw mode only when standard input is one
 	const char *where;	// for messages: "member 1 (vc123-1)"; may be NULL, connect may set it
 	uint32_t reconnect_ms;	// 0: the default
+	// SIGTSTP came (Slurm suspends the job; SIGSTOP follows), or SIGCONT; NULL: nothing but the signal is passed on.
+	void (*stopping)(void *ctx, bool stop);
 };
 
 // The wait(2)-like result of run: as shells have it.

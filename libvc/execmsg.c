@@ -164,6 +164,24 @@ static int decode_rlimits(struct json_object *obj, struct vc_exec_start *st, str
 	return 0;
 }
 
+static int decode_cpus(struct json_object *obj, struct vc_exec_start *st, struct vc_error *err)
+{
+	struct json_object *list = NULL;
+	if (vc_json_array_opt(obj, "cpus", VC_EXEC_CPUS_MAX, &list, err) < 0)
+		return -1;
+	size_t n = list ? json_object_array_length(list) : 0;
+	if (n && !(st->cpus = calloc(n, sizeof(*st->cpus))))
+		return vc_error_errno(err, "'cpus'");
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *item = json_object_array_get_idx(list, i);
+		int64_t cpu = json_object_is_type(item, json_type_int) ? json_object_get_int64(item) : -1;
+		if (cpu < 0 || cpu >= (int64_t)VC_EXEC_CPUS_MAX)
+			return vc_error_set(err, VC_EPROTO, "'cpus' holds what is no processor's number");
+		st->cpus[st->cpu_count++] = (uint32_t)cpu;
+	}
+	return 0;
+}
+
 static int decode_cwd(struct json_object *obj, struct vc_exec_start *st, struct vc_error *err)
 {
 	size_t len;
@@ -184,7 +202,7 @@ static int decode_start(struct json_object *obj, struct vc_execmsg *msg, struct 
 	if (get_vector(obj, "argv", &budget, &st->argv, err) < 0 || get_vector(obj, "env", &budget, &st->env, err) < 0 ||
 	    decode_cwd(obj, st, err) < 0 || vc_json_u32(obj, "umask", 0777, &st->umask, err) < 0 ||
 	    vc_json_bool_opt(obj, "stdin", &st->stdin_open, err) < 0 || vc_json_bool_opt(obj, "pmi", &st->pmi, err) < 0 || decode_pty(obj, st, err) < 0 ||
-	    decode_rlimits(obj, st, err) < 0)
+	    decode_rlimits(obj, st, err) < 0 || decode_cpus(obj, st, err) < 0)
 		return -1;
 	if (!st->argv[0])
 		return vc_error_set(err, VC_EPROTO, "'argv' is empty");
@@ -214,6 +232,14 @@ static int encode_rlimits(struct json_object *obj, const struct vc_exec_start *s
 	return vc_json_add(obj, "rlimits", list);
 }
 
+static int encode_cpus(struct json_object *obj, const struct vc_exec_start *st)
+{
+	struct json_object *list = st->cpu_count ? json_object_new_array() : NULL;
+	for (size_t i = 0; list && i < st->cpu_count; i++)
+		json_object_array_add(list, json_object_new_int64(st->cpus[i]));
+	return list ? vc_json_add(obj, "cpus", list) : st->cpu_count ? -1 : 0;
+}
+
 static int encode_pty(struct json_object *obj, const struct vc_exec_start *st)
 {
 	if (!st->pty)
@@ -241,7 +267,7 @@ static int encode_start(struct json_object *obj, const struct vc_execmsg *msg, s
 	if (add_vector(obj, "argv", st->argv) < 0 || add_vector(obj, "env", st->env) < 0 ||
 	    vc_json_add_int(obj, "umask", st->umask) < 0 || vc_json_add_bool(obj, "stdin", st->stdin_open) < 0 ||
 	    (st->pmi && vc_json_add_bool(obj, "pmi", true) < 0) ||
-	    encode_rlimits(obj, st) < 0 || encode_pty(obj, st) < 0)
+	    encode_rlimits(obj, st) < 0 || encode_cpus(obj, st) < 0 || encode_pty(obj, st) < 0)
 		return -1;
 	if (st->cwd && vc_json_add_bytes(obj, "cwd", st->cwd, strlen(st->cwd)) < 0)
 		return -1;
@@ -390,6 +416,7 @@ void vc_exec_start_clear(struct vc_exec_start *st)
 	vc_strv_free(st->env);
 	free(st->cwd);
 	free(st->rlimits);
+	free(st->cpus);
 	free(st->term);
 	free(st->script);
 	*st = (struct vc_exec_start){0};

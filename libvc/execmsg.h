@@ -14,6 +14,7 @@
 
 #define VC_EXEC_ARGS_MAX 65536u // items of argv, and of env
 #define VC_EXEC_RLIMITS_MAX 32u
+#define VC_EXEC_CPUS_MAX 1024u // processors of one machine: what cpu_set_t holds
 #define VC_EXEC_TEXT_MAX 1024u // bytes of a notice or an error's message
 
 enum vc_exec_type {
@@ -39,6 +40,8 @@ struct vc_exec_start {
 	uint32_t umask;
 	struct vc_exec_rlimit *rlimits;
 	size_t rlimit_count;
+	uint32_t *cpus; // processors of the machine that the task is bound to
+	size_t cpu_count; // 0: it is not
 	bool pty;
 	uint16_t rows, cols;
 	char *term;	 // with pty; NULL: none

@@ -140,6 +140,8 @@ static void stop_work(struct cluster *c)
 {
 	fanout_cancel(c->fanout);
 	c->fanout = NULL;
+	fanout_cancel(c->pausing);
+	c->pausing = NULL;
 	if (c->work)
 		work_cancel(c->work);
 	c->work = NULL;
@@ -656,6 +658,27 @@ static bool job_is_over(const struct cluster *c, const struct slurmctl_job *job)
 	return job->state >= SLURMCTL_ENDING || job->state == SLURMCTL_PENDING || job->restart > c->key.restart;
 }
 
+static bool job_has_host(const struct slurmctl_job *job, const char *name)
+{
+	for (size_t i = 0; i < job->n_hosts; i++) {
+		if (strcmp(job->hosts[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+// A job may go on with fewer hosts: --no-kill when one has failed, scontrol update.
+static void drop_lost_hosts(struct cluster *c, const struct slurmctl_job *job)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	for (size_t i = 0; c->phase == CLUSTER_READY && job->n_hosts && i < c->plan->n_members; i++) {
+		const struct plan_member *m = &c->plan->members[i];
+		const char *host = c->plan->hosts[m->host].name;
+		if (!job_has_host(job, host) && cluster_member_event(c, m->rank, "down", "Slurm has taken its host from the job", &err) < 0)
+			log_cluster(VC_LOG_WARNING, c, "member %u, host %s: %s", m->rank, host, err.text);
+	}
+}
+
 static void check_done(void *ctx, const struct vc_error *err)
 {
 	struct load *load = ctx;
@@ -667,7 +690,12 @@ static void check_done(void *ctx, const struct vc_error *err)
 	if (err || job_is_over(c, load->job)) {
 		log_cluster(VC_LOG_NOTICE, c, "its job has ended: releasing");
 		cluster_release(c);
+		return;
 	}
+	cluster_follow_suspension(c, load->job->suspended);
+	drop_lost_hosts(c, load->job);
+	if (c->check_again)
+		cluster_job_changed(c);
 }
 
 void cluster_check_job(struct cluster *c)
@@ -692,6 +720,13 @@ void cluster_check_job(struct cluster *c)
 		return;
 	}
 	c->checking = true;
+}
+
+void cluster_job_changed(struct cluster *c)
+{
+	c->check_again = c->checking;
+	if (!c->checking)
+		cluster_check_job(c);
 }
 
 // --- views after the first ------------------------------------------------------------------------------------------

@@ -29,6 +29,12 @@ enum cluster_phase {
 	CLUSTER_PHASES
 };
 
+enum cluster_suspension {
+	CLUSTER_NOT_SUSPENDED,
+	CLUSTER_SUSPENDED,	    // its machines are paused, or about to be
+	CLUSTER_SUSPENSION_UNKNOWN, // after a restart, or a host that did not answer
+};
+
 struct cluster_host {
 	char *name;
 	char phase[64]; // what the host does now, in its own words
@@ -63,12 +69,15 @@ struct cluster {
 	struct cluster_host *hosts;
 	size_t n_hosts;
 	struct fanout *fanout;	   // the step under way
+	struct fanout *pausing;	   // host.pause under way
+	enum cluster_suspension suspended;
 	struct work_job *work;
 	uv_timer_t *deadline;	   // of the start, or the next try of a release
 	uv_timer_t *retry;	   // the next try of a step whose host went away
 	unsigned tries;		   // of the step
 	bool release_wanted;
 	bool checking; // a look at the job's state is under way
+	bool check_again; // something changed since it began
 	struct json_object *usage; // of the members, as hosts told at the release; NULL: nothing yet
 	uint64_t ensured_ms, phase_ms; // loop time when the start, the phase began
 	int64_t created_wall_ms;
@@ -90,6 +99,7 @@ void cluster_begin(struct cluster *c);	 // enters its phase: the first one, or t
 void cluster_fail(struct cluster *c, const struct vc_error *err);
 void cluster_release(struct cluster *c); // from any phase; idempotent
 void cluster_check_job(struct cluster *c); // asks slurmctld; releases the cluster when its job has ended
+void cluster_job_changed(struct cluster *c); // the same, and once more when a look is under way
 int cluster_member_event(struct cluster *c, uint32_t rank, const char *event, const char *reason, struct vc_error *err);
 bool cluster_starting(const struct cluster *c);
 const char *cluster_phase_name(enum cluster_phase phase);
@@ -104,6 +114,8 @@ struct cluster *clusters_older(const struct cluster *c); // an earlier incarnati
 // clusterplan.c: fills c->plan from the job that slurmctld told (WORK_GENERAL part is in cluster.c)
 struct slurmctl_job;
 int clusterplan_make(struct cluster *c, const struct slurmctl_job *job, struct plan_owner *owner, struct vc_error *err);
+// clusterpause.c
+void cluster_follow_suspension(struct cluster *c, bool suspended); // as slurmctld says of the job
 // clusterjson.c
 struct json_object *cluster_to_json(const struct cluster *c, bool full);
 struct json_object *cluster_row_to_json(const void *row, bool full); // a struct state_cluster of one that is over

@@ -85,6 +85,13 @@ static uint64_t elapsed_ms(const struct cluster *c)
 	return c->created_wall_ms && elapsed > 0 ? (uint64_t)elapsed : 0;
 }
 
+static const char *reason_of(const struct cluster *c)
+{
+	if (c->phase == CLUSTER_READY && c->suspended == CLUSTER_SUSPENDED)
+		return "the job is suspended: its machines are paused";
+	return c->reason.text[0] ? c->reason.text : NULL;
+}
+
 struct json_object *cluster_to_json(const struct cluster *c, bool full)
 {
 	struct json_object *obj = json_object_new_object();
@@ -94,7 +101,7 @@ struct json_object *cluster_to_json(const struct cluster *c, bool full)
 	vc_json_add_str(obj, "slurm", c->key.slurm);
 	vc_json_add_str(obj, "cluster", c->id);
 	vc_json_add_str(obj, "phase", cluster_phase_name(c->phase));
-	vc_json_add_str(obj, "reason", c->reason.text[0] ? c->reason.text : NULL);
+	vc_json_add_str(obj, "reason", reason_of(c));
 	vc_json_add_u64(obj, "phase_ms", now - c->phase_ms);
 	vc_json_add_u64(obj, "elapsed_ms", elapsed_ms(c));
 	vc_json_add_u64(obj, "created_ms", (uint64_t)c->created_wall_ms);
@@ -242,6 +249,7 @@ struct cluster *cluster_load(struct clusters *cs, const void *row_ptr, struct vc
 		return NULL;
 	}
 	c->phase = phase;
+	c->suspended = CLUSTER_SUSPENSION_UNKNOWN;
 	for (size_t i = 0; phase == CLUSTER_READY && i < c->n_hosts; i++) {
 		c->hosts[i].done = true;
 		snprintf(c->hosts[i].phase, sizeof(c->hosts[i].phase), "done");

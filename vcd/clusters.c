@@ -228,11 +228,24 @@ static int job_ensure(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return 0;
 }
 
+// A requeue counts the restart before EpilogSlurmctld runs for what was there before it.
+static void release_older(struct clusters *cs, const struct plan_key *key)
+{
+	struct cluster *c = cs->list;
+	while (c) {
+		bool older = same_job(&c->key, key) && c->key.restart < key->restart && c->phase < CLUSTER_RELEASING;
+		if (older)
+			cluster_release(c); // the list may be another one now
+		c = older ? cs->list : c->next;
+	}
+}
+
 static int job_release(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct plan_key key = {0};
 	if (read_key(req, &key, err) < 0)
 		return -1;
+	release_older(ctx, &key);
 	struct cluster *c = find_key(ctx, &key);
 	if (!c) {
 		rpc_reply(req, NULL);
@@ -378,6 +391,16 @@ static bool host_has_member(const struct cluster *c, const char *host, uint32_t 
 	return m && strcmp(c->plan->hosts[m->host].name, host) == 0;
 }
 
+static int job_changed(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct cluster *c = NULL;
+	if (require_job(req, ctx, &c, err) < 0)
+		return -1;
+	cluster_job_changed(c);
+	rpc_reply(req, NULL);
+	return 0;
+}
+
 static int event_member(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct json_object *params = rpc_params(req);
@@ -401,6 +424,7 @@ static int event_member(struct rpc_request *req, void *ctx, struct vc_error *err
 static const struct rpc_method methods[] = {
 	{"job.ensure", RPC_SLURM, RPC_CONTROLLER, 0, job_ensure},
 	{"job.release", RPC_SLURM, RPC_CONTROLLER, 0, job_release},
+	{"job.changed", RPC_OWNER, RPC_CONTROLLER, 0, job_changed},
 	{"cluster.list", RPC_ANY, RPC_CONTROLLER, 0, cluster_list},
 	{"cluster.show", RPC_OWNER, RPC_CONTROLLER, 0, cluster_show},
 	{"cluster.watch", RPC_OWNER, RPC_CONTROLLER, 0, cluster_watch},

@@ -319,6 +319,11 @@ static void event_done(void *ctx, struct json_object *result, const struct vc_er
 		vc_log_warning("event.member: %s", err->text);
 }
 
+bool host_has_steps(const struct host *h, const struct plan *plan)
+{
+	return h->tasks && tasks_has_steps(h->tasks, plan->key.job, plan->key.restart);
+}
+
 void host_member_event(struct host *h, const struct plan *plan, uint32_t rank, const char *event, const char *reason)
 {
 	vc_autojson struct json_object *params = json_object_new_object();

@@ -40,6 +40,7 @@ int host_machine(struct host *h, const struct sharework_machine **ret, struct vc
 int host_image_turn(struct host *h, struct share *s);
 void host_image_done(struct host *h, struct share *s);
 void host_share_gone(struct host *h, struct share *s); // released completely: the host frees it
+bool host_has_steps(const struct host *h, const struct plan *plan); // tasks of the job are attached here
 void host_member_event(struct host *h, const struct plan *plan, uint32_t rank, const char *event, const char *reason);
 
 // --- for task ---

@@ -337,6 +337,15 @@ static int view(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return share_view(s, obj, req, err);
 }
 
+static int pause_cluster(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	bool pause = false;
+	struct share *s = param_cluster(ctx, req, err);
+	if (!s || vc_json_bool_opt(rpc_params(req), "pause", &pause, err) < 0)
+		return -1;
+	return share_pause(s, pause, req, err);
+}
+
 static int param_key(struct rpc_request *req, struct plan_key *ret, struct vc_error *err)
 {
 	struct json_object *params = rpc_params(req);
@@ -383,8 +392,10 @@ static bool admission_is(const struct admission *a, const char *id, const struct
 	return id ? strcmp(a->work->plan->id, id) == 0 : key_matches(&a->work->plan->key, key);
 }
 
+typedef void (*release_fn)(struct share *s, struct rpc_request *req);
+
 // By its id or its key: one of them is NULL.
-static void release_cluster(struct host *h, const char *id, const struct plan_key *key, struct rpc_request *req)
+static void release_cluster(struct host *h, const char *id, const struct plan_key *key, struct rpc_request *req, release_fn fn)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	struct share *s = id ? host_find_cluster(h, id) : find_key(h, key);
@@ -397,7 +408,7 @@ static void release_cluster(struct host *h, const char *id, const struct plan_ke
 	if (s) {
 		forget_failure(h, &share_plan(s)->key);
 		remember_released(h, share_plan(s)->id, NULL);
-		share_release(s, req);
+		fn(s, req);
 		return;
 	}
 	struct released *known = find_released(h, id);
@@ -415,16 +426,17 @@ static int release(struct rpc_request *req, void *ctx, struct vc_error *err)
 	if (vc_json_str_opt(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0 ||
 	    (!id && param_key(req, &key, err) < 0))
 		return -1;
-	release_cluster(ctx, id, id ? NULL : &key, req);
+	release_cluster(ctx, id, id ? NULL : &key, req, share_end);
 	return 0;
 }
 
+// The host's epilog: Slurm has ended what the job had here.
 static int share_release_method(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct plan_key key = {0};
 	if (param_key(req, &key, err) < 0)
 		return -1;
-	release_cluster(ctx, NULL, &key, req);
+	release_cluster(ctx, NULL, &key, req, share_release);
 	return 0;
 }
 
@@ -493,6 +505,7 @@ static const struct {
 	handler_fn handler;
 } handlers[] = {
 	{"host.prepare", prepare}, {"host.boot", boot},		  {"host.view", view},	   {"host.fail", fail_cluster},
+	{"host.pause", pause_cluster},
 	{"host.release", release}, {"host.inventory", inventory}, {"share.release", share_release_method},
 };
 
@@ -568,6 +581,7 @@ void host_serve_early(struct host *h)
 static const struct rpc_method methods[] = {
 	{"host.prepare", RPC_PEER, RPC_HOST, 0, gate},	 {"host.boot", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.view", RPC_PEER, RPC_HOST, 0, gate},	 {"host.fail", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.pause", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.release", RPC_PEER, RPC_HOST, 0, gate},	 {"host.inventory", RPC_PEER, RPC_HOST, 0, gate},
 	{"share.release", RPC_ROOT, RPC_HOST, 0, gate},
 };

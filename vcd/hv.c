@@ -358,6 +358,25 @@ int hv_kill(struct hv *hv, const char *name, struct vc_error *err)
 	return hv_error(err, "libvirt cannot destroy domain %s", name);
 }
 
+int hv_pause(struct hv *hv, const char *name, bool pause, struct vc_error *err)
+{
+	int state, reason;
+	auto_conn virConnectPtr conn = get_conn(hv, err);
+	if (!conn)
+		return -1;
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
+	if (!dom && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
+		return 0; // it ended; who watches it says so
+	if (!dom || virDomainGetState(dom, &state, &reason, 0) < 0)
+		return hv_error(err, "domain %s", name);
+	bool paused = state == VIR_DOMAIN_PAUSED;
+	if (paused == pause || (paused && reason != VIR_DOMAIN_PAUSED_USER))
+		return 0;
+	if (pause ? virDomainSuspend(dom) < 0 : virDomainResume(dom) < 0)
+		return hv_error(err, "libvirt cannot %s domain %s", pause ? "pause" : "resume", name);
+	return 0;
+}
+
 static uint64_t status_kib(const char *text, const char *key)
 {
 	uint64_t kib = 0;

@@ -53,6 +53,8 @@ bool hv_can_cap_memory(void);
 int hv_start(struct hv *hv, const char *xml, struct vc_error *err);
 // Ends the domain at once; one that does not exist is no error.
 int hv_kill(struct hv *hv, const char *name, struct vc_error *err);
+// Stops a domain's processors, or lets one go on that was stopped so. What is in that state already is no error.
+int hv_pause(struct hv *hv, const char *name, bool pause, struct vc_error *err);
 // What a running domain has used. Asks no monitor, which a hung QEMU would not answer. VC_ENOTFOUND: it does not run.
 struct hv_usage {
 	uint64_t cpu_ms;

@@ -65,6 +65,7 @@ struct share {
 	bool in_walk;
 	bool adopted; // guests ran before this vcd: a failing step must not end them
 	bool stopped;
+	bool paused; // its job is suspended
 	bool polled; // was up when the list of domains was asked for
 	struct vc_error error; // why it failed
 	struct member *members;
@@ -72,6 +73,7 @@ struct share {
 	struct vc_error start_error;
 	uint64_t boot_began, boot_limit; // loop time
 	uint64_t retry_at;		 // loop time of the next try to undo; 0: none
+	uint64_t end_by;		 // loop time: the job is over, its tasks have until then; 0: it is not
 	struct json_object *view;
 	struct json_object *usage; // of the members when they were ended: [{rank, cpu_ms, rss_kib, peak_kib}]
 	uint64_t epoch;
@@ -959,6 +961,72 @@ void share_release(struct share *s, struct rpc_request *req)
 	walk(s); // may free s
 }
 
+void share_end(struct share *s, struct rpc_request *req)
+{
+	uint64_t limit = s->vcd->conf->release_timeout_ms;
+	if (s->phase != SHARE_UP || !host_has_steps(s->host, s->work->plan)) {
+		share_release(s, req);
+		return;
+	}
+	add_waiter(s, req, GOAL_GONE, limit);
+	if (!s->end_by)
+		s->end_by = now(s) + limit;
+}
+
+// --- a suspended job --------------------------------------------------------------------------------------------
+
+struct pausing { // belongs to the worker's job; the request outlives a share that is released meanwhile
+	struct sharework *work;
+	struct rpc_request *req;
+	bool pause;
+};
+
+static int pausing_run(void *ctx, struct vc_error *err)
+{
+	struct pausing *p = ctx;
+	return sharework_pause_all(p->work, p->pause, err);
+}
+
+static void pausing_done(void *ctx, const struct vc_error *err)
+{
+	struct pausing *p = ctx;
+	if (err)
+		rpc_reply_error(p->req, err);
+	else
+		rpc_reply(p->req, NULL);
+}
+
+static void pausing_release(void *ctx)
+{
+	struct pausing *p = ctx;
+	sharework_unref(p->work);
+	free(p);
+}
+
+int share_pause(struct share *s, bool pause, struct rpc_request *req, struct vc_error *err)
+{
+	if (s->phase != SHARE_UP)
+		return vc_error_set(err, VC_EBUSY, "the cluster is %s on host %s, not up", phase_names[s->phase], s->work->own_name);
+	struct pausing *p = calloc(1, sizeof(*p));
+	if (!p)
+		return vc_error_errno(err, "pause");
+	*p = (struct pausing){sharework_ref(s->work), req, pause};
+	struct work_args args = {.pool = WORK_HV, .what = pause ? "pause domains" : "resume domains",
+				 .deadline_ms = s->vcd->conf->libvirt_timeout_ms, .run = pausing_run, .done = pausing_done,
+				 .release = pausing_release, .ctx = p};
+	if (work_submit(s->vcd->work, &args, NULL, err) < 0) {
+		pausing_release(p);
+		return -1;
+	}
+	s->paused = pause;
+	return 0;
+}
+
+bool share_is_paused(const struct share *s)
+{
+	return s->paused;
+}
+
 // --- what happens by itself -----------------------------------------------------------------------------------
 
 void share_machine_ready(struct share *s, const struct vc_error *err)
@@ -1082,7 +1150,9 @@ void share_tick(struct share *s)
 		push_view(&s->members[i]);
 	if (in_guests_step(s) && now(s) > s->boot_limit)
 		boot_too_long(s);
-	if (s->retry_at && now(s) >= s->retry_at) {
+	if (s->end_by && s->goal != GOAL_GONE && (now(s) >= s->end_by || !host_has_steps(s->host, s->work->plan))) {
+		share_release(s, NULL); // may free s
+	} else if (s->retry_at && now(s) >= s->retry_at) {
 		s->retry_at = 0;
 		walk(s); // may free s
 	}

@@ -35,6 +35,10 @@ void share_prepare(struct share *s, struct rpc_request *req);
 void share_boot(struct share *s, struct rpc_request *req);
 int share_view(struct share *s, struct json_object *view, struct rpc_request *req, struct vc_error *err);
 void share_release(struct share *s, struct rpc_request *req); // req may be NULL
+// The same once the job's tasks have ended: Slurm gives them KillWait after SIGTERM. At the latest after release-timeout.
+void share_end(struct share *s, struct rpc_request *req);
+int share_pause(struct share *s, bool pause, struct rpc_request *req, struct vc_error *err);
+bool share_is_paused(const struct share *s);
 void share_tick(struct share *s);			      // a few times a second: limits and retries
 
 // From the host.

@@ -22,6 +22,7 @@
 #include "libvc/log.h"
 #include "vcd/conf.h"
 #include "vcd/fault.h"
+#include "vcd/cputopo.h"
 #include "vcd/host.h"
 #include "vcd/hv.h"
 #include "vcd/image/image_limits.h"
@@ -49,6 +50,7 @@ static void destroy(struct sharework *w)
 	free(w->members);
 	free(w->guest_dir);
 	free(w->disk_dir);
+	free(w->cpus);
 	free(w->own_name);
 	free(w->munge_socket);
 	free(w->controller);
@@ -148,6 +150,19 @@ static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
 	return fill_controller(w, vcd, err);
 }
 
+static int read_cpus(struct sharework *w, struct vc_error *err)
+{
+	vc_autofree struct cputopo_cpu *found = calloc(CPUTOPO_MAX, sizeof(*found));
+	w->cpus = calloc(CPUTOPO_MAX, sizeof(*w->cpus));
+	if (!found || !w->cpus)
+		return vc_error_errno(err, "CPUs of this host");
+	w->n_cpus = cputopo_load(CPUTOPO_DIR, found);
+	cputopo_sort(found, w->n_cpus);
+	for (size_t i = 0; i < w->n_cpus; i++)
+		w->cpus[i] = found[i].cpu;
+	return 0;
+}
+
 struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const char *trace, struct vc_error *err)
 {
 	struct sharework *w = calloc(1, sizeof(*w));
@@ -159,7 +174,7 @@ struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const cha
 	w->refs = 1;
 	w->plan = plan;
 	snprintf(w->trace, sizeof(w->trace), "%s", trace ? trace : "");
-	if (fill(w, vcd, err) < 0) {
+	if (fill(w, vcd, err) < 0 || read_cpus(w, err) < 0) {
 		sharework_unref(w);
 		return NULL;
 	}
@@ -482,17 +497,16 @@ int sharework_no_disks(struct sharework *w, struct vc_error *err)
 
 // --- domains --------------------------------------------------------------------------------------------------
 
-// The CPUs that Slurm allocated to the member. Where Slurm is told of more CPUs than this host has, its numbers are not
-// those of real CPUs: then members run anywhere.
-static size_t host_cpus(const struct sharework *w, const struct plan_member *m, uint32_t *cpus)
+// The CPUs that Slurm allocated to the member, by the kernel's numbers. Where Slurm is told of more CPUs than this host
+// has, its numbers are not those of real CPUs: then members run anywhere.
+size_t sharework_cpus(const struct sharework *w, const struct plan_member *m, uint32_t *cpus)
 {
-	long there_are = sysconf(_SC_NPROCESSORS_CONF);
-	if ((long)w->plan->hosts[w->self].total_cpus > there_are)
+	if (w->plan->hosts[w->self].total_cpus > w->n_cpus)
 		return 0;
 	for (size_t i = 0; i < m->n_cpu_ids; i++) {
-		if ((long)m->cpu_ids[i] >= there_are)
+		if (m->cpu_ids[i] >= w->n_cpus)
 			return 0;
-		cpus[i] = m->cpu_ids[i];
+		cpus[i] = w->cpus[m->cpu_ids[i]];
 	}
 	return m->n_cpu_ids;
 }
@@ -562,7 +576,7 @@ static char *build_xml(const struct sharework *w, const struct sharework_machine
 		.mem_mib = m->mem_mib,
 		.hard_limit_mib = hv_can_cap_memory() ? sharework_member_mem_mib(w, m) : 0,
 		.cpus = cpus,
-		.n_cpus = host_cpus(w, m, cpus),
+		.n_cpus = sharework_cpus(w, m, cpus),
 		.kernel = machine->kernel,
 		.initrd = machine->initrd,
 		.cmdline = cmdline,
@@ -593,6 +607,17 @@ int sharework_start(struct sharework *w, const struct sharework_machine *machine
 	if (!xml || hv_start(w->hv, xml, err) < 0)
 		return vc_error_wrap(err, "member %s", m->name);
 	return 0;
+}
+
+int sharework_pause_all(struct sharework *w, bool pause, struct vc_error *err)
+{
+	int rc = 0;
+	for (size_t i = 0; i < w->n_members; i++) {
+		char name[32];
+		if (hv_pause(w->hv, sharework_domain(w, w->members[i]->rank, name), pause, err) < 0)
+			rc = -1;
+	}
+	return rc;
 }
 
 int sharework_kill_all(struct sharework *w, struct vc_error *err)

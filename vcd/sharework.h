@@ -30,6 +30,8 @@ struct sharework {
 	const struct plan_member **members; // of this host
 	size_t n_members;
 	bool fake; // test hypervisor: nothing but domains
+	uint32_t *cpus; // the kernel's numbers of this host's CPUs, in Slurm's order
+	size_t n_cpus;
 
 	char *guest_dir; // run-dir/guests/<8>: sockets, read-only mounts
 	char *disk_dir;	 // state-dir/overlays/<8>: overlays, console logs
@@ -75,6 +77,9 @@ int sharework_disks(struct sharework *w, struct vc_error *err); // directories, 
 int sharework_no_disks(struct sharework *w, struct vc_error *err);
 int sharework_start(struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
 		    struct vc_error *err);
+// The host's CPUs of a member, into room for PLAN_CPUS_MAX; 0: it is not pinned.
+size_t sharework_cpus(const struct sharework *w, const struct plan_member *m, uint32_t *cpus);
+int sharework_pause_all(struct sharework *w, bool pause, struct vc_error *err);
 int sharework_kill_all(struct sharework *w, struct vc_error *err);
 
 // The last lines of a member's console, printable, in one line; "" when there are none. Reads a little file: loop or worker.

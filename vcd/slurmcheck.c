@@ -16,6 +16,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/parse.h"
 #include "vcd/check.h"
+#include "vcd/conf.h"
 #include "vcd/slurmctl.h"
 #include "vcd/vcd.h"
 
@@ -28,6 +29,7 @@
 struct slurmcheck {
 	struct slurmctl *slurmctl;
 	bool controller;
+	uint64_t release_timeout_ms;
 };
 
 // --- slurm.conf ---
@@ -282,6 +284,9 @@ static void check_slurm(struct check_report *report, void *ctx)
 	for (unsigned i = 0; sc->controller && (text = slurmcheck_conf(&setup, i, &is_error)); i++)
 		check_finding(report, is_error ? CHECK_ERROR : CHECK_INFO,
 			      "see spank_vcluster(8) and vc-prolog(8); restart slurmctld after a change of slurm.conf", "%s", text);
+	if (sc->controller && setup.kill_wait_s * 1000ull >= sc->release_timeout_ms)
+		check_finding(report, CHECK_WARNING, "make release-timeout of vcd.conf longer, restart vcd",
+			      "KillWait of slurm.conf is %u s, release-timeout is not longer: machines end before their job's tasks", setup.kill_wait_s);
 	if (sc->controller)
 		check_submit(report, &setup);
 	if (check_is_compute(report))
@@ -303,6 +308,7 @@ struct slurmcheck *slurmcheck_create(struct vcd *vcd, struct vc_error *err)
 		return NULL;
 	}
 	sc->controller = vcd->controller;
+	sc->release_timeout_ms = vcd->conf->release_timeout_ms;
 	sc->slurmctl = slurmctl_create(err);
 	if (!sc->slurmctl || check_register(vcd->check, "slurm", CHECK_IN_WORKER, check_slurm, sc, err) < 0) {
 		slurmcheck_destroy(sc);

@@ -235,6 +235,7 @@ static int fill_job(const struct snapshot *snap, struct slurmctl_job *job, struc
 		return vc_error_set(err, VC_ENOTFOUND, "slurmctld does not know job %u", job->job);
 	snprintf(job->cluster, sizeof(job->cluster), "%s", snap->conf->cluster_name ? snap->conf->cluster_name : "cluster");
 	job->restart = info->restart_cnt;
+	job->suspended = (info->job_state & JOB_STATE_BASE) == JOB_SUSPENDED;
 	job->state = job_state(info->job_state);
 	job->het = info->het_job_id != 0;
 	job->uid = info->user_id;
@@ -368,6 +369,7 @@ static int fill_setup(const slurm_conf_t *conf, struct slurmctl_setup *s, struct
 		.plugstack = copy_text(conf->plugstack),
 		.job_submit = copy_text(conf->job_submit_plugins),
 		.version = copy_text(conf->version),
+		.kill_wait_s = conf->kill_wait,
 		.allocation_prolog = conf->prolog_flags & (PROLOG_FLAG_ALLOC | PROLOG_FLAG_CONTAIN),
 	};
 	if (s->prolog && s->epilog && s->plugin_dir && s->plugstack && s->job_submit && s->version)

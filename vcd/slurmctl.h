@@ -23,6 +23,7 @@ struct slurmctl_job {
 	uint32_t job;
 	uint32_t restart;
 	enum slurmctl_state state;
+	bool suspended; // and RUNNING
 	bool het;
 	uid_t uid;
 	gid_t gid;
@@ -50,6 +51,7 @@ struct slurmctl_setup {
 	char *plugstack;	    // PlugStackConfig
 	char *job_submit;	    // JobSubmitPlugins
 	char *version;		    // slurmctld's, "22.05.8"
+	unsigned kill_wait_s;	    // KillWait: from SIGTERM to SIGKILL
 	bool allocation_prolog;	    // PrologFlags has Alloc or Contain
 };
 int slurmctl_load_setup(struct slurmctl *ctl, struct slurmctl_setup *ret, struct vc_error *err);

@@ -38,6 +38,8 @@ struct task {
 	struct glink *link; // NULL: the guest is gone, or the session is over
 	struct pollio *io;  // NULL: the client is away
 	uid_t uid;	    // whose connection began it
+	uint32_t job, restart;
+	bool step; // slurmstepd's: a task or a batch script
 	char *open_body;    // JSON of OPEN
 	bool open_due;	    // the guest has not been heard of in this session
 	unsigned attaching; // connections on their way here
@@ -361,6 +363,9 @@ static struct task *new_task(struct tasks *ts, struct glink *link, const struct 
 	t->tasks = ts;
 	t->link = link;
 	t->uid = uid;
+	t->job = a->job;
+	t->restart = a->restart;
+	t->step = a->kind == KIND_TASK || a->kind == KIND_SCRIPT;
 	t->open_due = true; // a guest that has the session goes on with it; one that never got OPEN needs it
 	t->away_since = uv_now(&ts->vcd->loop);
 	t->next = ts->list;
@@ -401,9 +406,21 @@ static int add_layout(struct json_object *result, const struct plan *plan)
 	return vc_json_add(result, "layout", vc_steal(&layout));
 }
 
-static struct json_object *attach_result(const struct tasks *ts, const struct plan *plan, const struct plan_member *m,
+// The host's CPU behind each processor of the machine, where each has its own.
+static void add_cpus(struct json_object *result, const struct sharework *w, const struct plan_member *m)
+{
+	uint32_t cpus[PLAN_CPUS_MAX];
+	struct json_object *list = sharework_cpus(w, m, cpus) >= m->vcpus ? json_object_new_array() : NULL;
+	for (uint32_t i = 0; list && i < m->vcpus; i++)
+		json_object_array_add(list, json_object_new_int64(cpus[i]));
+	if (list)
+		vc_json_add(result, "cpus", list);
+}
+
+static struct json_object *attach_result(const struct tasks *ts, const struct sharework *w, const struct plan_member *m,
 					 const struct attach *a)
 {
+	const struct plan *plan = w->plan;
 	struct json_object *result = json_object_new_object();
 	vc_json_add_u64(result, "rank", m->rank);
 	vc_json_add_str(result, "name", m->name);
@@ -411,6 +428,7 @@ static struct json_object *attach_result(const struct tasks *ts, const struct pl
 	vc_json_add_strv(result, "env_filter", ts->vcd->conf->env_filter);
 	if (a->layout)
 		(void)add_layout(result, plan); // without it only PMI does not work, and says so
+	add_cpus(result, w, m);
 	if (a->kind == KIND_SCRIPT && plan->spec->stage_out)
 		vc_json_add_strv(result, "stage_out", plan->spec->stage_out);
 	return result;
@@ -423,7 +441,7 @@ static int join(struct tasks *ts, struct share *s, const struct attach *a, const
 	struct task *t = link ? find_or_make(ts, s, link, a, m->rank, req, err) : NULL;
 	if (!t)
 		return -1;
-	struct json_object *result = attach_result(ts, share_plan(s), m, a);
+	struct json_object *result = attach_result(ts, share_work(s), m, a);
 	t->attaching++;
 	if (tunnel_take(ts->vcd, req, result, on_taken, t, err) == 0)
 		return 0;
@@ -441,7 +459,7 @@ static int join_console(struct tasks *ts, struct share *s, const struct attach *
 	char path[108];
 	if (sharework_socket(share_work(s), m->rank, "console", path, sizeof(path), err) < 0)
 		return -1;
-	struct json_object *result = attach_result(ts, share_plan(s), m, a);
+	struct json_object *result = attach_result(ts, share_work(s), m, a);
 	if (console_attach(ts->vcd, path, req, result, err) == 0)
 		return 0;
 	json_object_put(result);
@@ -470,6 +488,8 @@ static int check_phase(struct share *s, const struct attach *a, struct vc_error 
 {
 	switch (share_phase(s)) {
 	case SHARE_UP:
+		if (share_is_paused(s) && !a->resume)
+			return vc_error_set(err, VC_EBUSY, "job %" PRIu32 " is suspended, and its machines are paused", a->job);
 		return 0;
 	case SHARE_FAILED:
 		*err = *share_error(s);
@@ -648,4 +668,13 @@ void tasks_destroy(struct tasks *ts)
 unsigned tasks_count(const struct tasks *ts)
 {
 	return ts->n;
+}
+
+bool tasks_has_steps(const struct tasks *ts, uint32_t job, uint32_t restart)
+{
+	for (const struct task *t = ts->list; t; t = t->next) {
+		if (t->step && t->job == job && t->restart == restart && (t->io || t->attaching))
+			return true;
+	}
+	return false;
 }

@@ -6,6 +6,7 @@
 #ifndef VCD_TASK_H
 #define VCD_TASK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "libvc/error.h"
@@ -21,5 +22,7 @@ struct tasks *tasks_create(struct vcd *vcd, struct host *host, struct vc_error *
 void tasks_stop(struct tasks *t); // after the links: clients are cut off and come back to the next vcd
 void tasks_destroy(struct tasks *t);
 unsigned tasks_count(const struct tasks *t);
+// Whether processes of slurmstepd (not of vcctl) are attached for that run of the job.
+bool tasks_has_steps(const struct tasks *t, uint32_t job, uint32_t restart);
 
 #endif

@@ -56,6 +56,8 @@ static struct world {
 	size_t n_jobs;
 	enum slurmctl_state job_state;
 	uint32_t job_restart;
+	bool job_suspended;
+	size_t job_hosts; // 0: both
 	bool job_het, job_unknown;
 	char phases[512]; // every phase that was saved, in order
 	int64_t last_restart;
@@ -193,10 +195,11 @@ int slurmctl_load_job(struct slurmctl *ctl, uint32_t job_id, struct slurmctl_job
 	job->job = job_id;
 	job->restart = w.job_restart;
 	job->state = w.job_state;
+	job->suspended = w.job_suspended;
 	job->het = w.job_het;
 	job->uid = 2001;
 	job->hosts = calloc(2, sizeof(*job->hosts));
-	for (job->n_hosts = 0; job->n_hosts < 2; job->n_hosts++)
+	for (job->n_hosts = 0; job->n_hosts < (w.job_hosts ? w.job_hosts : 2); job->n_hosts++)
 		job->hosts[job->n_hosts] = (struct plan_host){.name = strdup(job->n_hosts ? "n2" : "n1"),
 							      .addr = strdup("10.77.0.1"), .cpus = 2, .mem_mib = 1000};
 	*ret = job;
@@ -387,6 +390,70 @@ static void test_ready_and_release(void **state)
 	assert_int_equal(twice.replies, 1);
 }
 
+// A requeue counts up before EpilogSlurmctld runs.
+static void test_release_of_next_run(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, release = {0};
+	start_to_ready(&ensure);
+	assert_int_equal(call_method("job.release", &release, "{\"slurm\":\"lab\",\"job\":7,\"restart\":1}"), 0);
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 2);
+}
+
+static void ask_whether_suspended(bool suspended)
+{
+	autorequest changed = {0};
+	w.job_suspended = suspended;
+	assert_int_equal(call_method("job.changed", &changed, "{\"job\":7}"), 0);
+	assert_int_equal(changed.replies, 1);
+	run_work();
+}
+
+static void assert_paused(bool pause)
+{
+	assert_contains(w.calls[w.n_calls - 1].params, pause ? "\"pause\":true" : "\"pause\":false");
+}
+
+static void test_suspension(void **state)
+{
+	(void)state;
+	autorequest ensure = {0};
+	start_to_ready(&ensure);
+	w.job_state = SLURMCTL_RUNNING;
+	ask_whether_suspended(false);
+	assert_int_equal(answer_calls("host.pause", NULL, NULL), 0);
+	ask_whether_suspended(true);
+	assert_paused(true);
+	w.job_suspended = false; // while the hosts pause
+	assert_int_equal(answer_calls("host.pause", NULL, NULL), 2);
+	run_work(); // it looks again
+	assert_paused(false);
+	assert_int_equal(answer_calls("host.pause", NULL, NULL), 2);
+	run_work();
+	ask_whether_suspended(true);
+	assert_int_equal(answer_calls("host.pause", "n2", "no libvirt"), 2);
+	ask_whether_suspended(true); // a host that failed is told again
+	assert_paused(true);
+	assert_int_equal(answer_calls("host.pause", NULL, NULL), 2);
+	run_work();
+}
+
+// --no-kill: the job goes on without one of its hosts.
+static void test_lost_host_makes_a_view(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, changed = {0};
+	start_to_ready(&ensure);
+	w.job_state = SLURMCTL_RUNNING;
+	w.job_hosts = 1;
+	assert_int_equal(call_method("job.changed", &changed, "{\"job\":7}"), 0);
+	run_work();
+	assert_int_equal(answer_calls("host.view", NULL, NULL), 2);
+	const char *view = w.calls[w.n_calls - 1].params;
+	assert_contains(view, "\"epoch\":3"); // both members of n2 are gone, one after the other
+	assert_contains(view, "\"state\":\"gone\"");
+}
+
 static void test_concurrent_ensures_join(void **state)
 {
 	(void)state;
@@ -558,6 +625,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_ready_and_release), T(test_concurrent_ensures_join), T(test_host_failure), T(test_host_away_for_a_moment), T(test_user_mistakes),
+		T(test_release_of_next_run), T(test_suspension), T(test_lost_host_makes_a_view),
 		T(test_scancel_during_boot), T(test_lost_prolog_but_job_lives), T(test_restart_waits_for_older),
 		T(test_dead_host_does_not_hold_the_epilog), T(test_member_down_makes_a_view),
 	};

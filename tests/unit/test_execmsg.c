@@ -32,6 +32,8 @@ static void test_start(void **state)
 		.umask = 027,
 		.rlimits = limits,
 		.rlimit_count = 2,
+		.cpus = (uint32_t[]){0, 5, VC_EXEC_CPUS_MAX - 1},
+		.cpu_count = 3,
 		.pty = true,
 		.rows = 50,
 		.cols = 132,
@@ -50,6 +52,8 @@ static void test_start(void **state)
 	assert_int_equal(out.start.rlimit_count, 2);
 	assert_int_equal(out.start.rlimits[0].resource, RLIMIT_NOFILE);
 	assert_true(out.start.rlimits[0].hard == UINT64_MAX && out.start.rlimits[0].soft == 1024);
+	assert_int_equal(out.start.cpu_count, 3);
+	assert_int_equal(out.start.cpus[2], VC_EXEC_CPUS_MAX - 1);
 	assert_true(out.start.pty && out.start.rows == 50 && out.start.cols == 132);
 	assert_string_equal(out.start.term, "xterm");
 	assert_int_equal(out.start.script_len, 12);
@@ -114,6 +118,7 @@ static void test_refused(void **state)
 		{"{\"type\":\"start\",\"argv\":\"YQA=\",\"env\":\"\",\"umask\":512}", "umask"},
 		{"{\"type\":\"start\",\"argv\":\"YQA=\",\"env\":\"\",\"umask\":0,\"cwd\":\"YQ==\"}", "absolute"},
 		{"{\"type\":\"start\",\"argv\":\"YQA=\",\"env\":\"\",\"umask\":0,\"cwd\":\"LwAv\"}", "absolute"}, // zero byte inside
+		{"{\"type\":\"start\",\"argv\":\"YQA=\",\"env\":\"\",\"umask\":0,\"cpus\":[1,1024]}", "processor"},
 		{"{\"type\":\"start\",\"argv\":\"YQA=\",\"env\":\"\",\"umask\":0,\"rlimits\":[{\"name\":\"x\",\"soft\":1,\"hard\":1}]}", "limit"},
 	};
 	for (size_t i = 0; i < VC_ARRAY_LEN(cases); i++) {

@@ -95,7 +95,13 @@ static void test_life(void **state)
 	assert_int_equal(d->restart, 2);
 	assert_int_equal(d->rank, 0);
 	assert_int_equal(d->uid, 2001);
-	assert_int_equal(hv_kill(f->hv, name[0], &err), 0);
+	for (int pause = 1; pause >= 0; pause--) {
+		assert_int_equal(hv_pause(f->hv, name[0], pause, &err), 0);
+		assert_int_equal(hv_pause(f->hv, name[0], pause, &err), 0); // again: no error
+	}
+	assert_int_equal(hv_pause(f->hv, "vc-01234567-9", true, &err), 0); // ended meanwhile
+	assert_int_equal(hv_pause(f->hv, name[0], true, &err), 0);
+	assert_int_equal(hv_kill(f->hv, name[0], &err), 0); // also while it is paused
 	assert_int_equal(hv_kill(f->hv, name[0], &err), 0); // again: no error
 	assert_int_equal(hv_kill(f->hv, name[1], &err), 0);
 	while (f->stopped < 2 && !f->late)

@@ -303,14 +303,14 @@ static void test_batch_on_host(void **state)
 	assert_vcexec(argv, "/spool/job/slurm_script", "job=123 restart=0 kind=task local=0 tasks=1");
 }
 
-static void make_mark(void)
+static void make_mark(const char *text)
 {
 	char path[128];
 	snprintf(path, sizeof(path), "%s/run", dir);
 	mkdir(path, 0755);
 	snprintf(path, sizeof(path), "%s/run/jobs", dir);
 	mkdir(path, 0755);
-	write_file("run/jobs/123", "", 0644);
+	write_file("run/jobs/123", text, 0644);
 }
 
 static void test_marked(void **state)
@@ -319,7 +319,7 @@ static void test_marked(void **state)
 	char *argv[] = {(char *)"/bin/true", NULL};
 	if (geteuid() != 0)
 		skip(); // a mark is root's
-	make_mark();
+	make_mark("");
 	assert_int_equal(init(S_CTX_REMOTE), 0);
 	fake.job = 124;
 	assert_int_equal(run_task(argv, 1), 0);
@@ -337,6 +337,22 @@ static void test_marked(void **state)
 	argv[0] = (char *)"/bin/true";
 	assert_int_equal(run_task(argv, 1), 0);
 	assert_string_equal(argv[0], "/bin/true");
+	remove_file("run/jobs/123");
+}
+
+// slurmstepd of 22.05 says 0 to the plugin: a batch script's environment has the count, and vcd's mark for every task.
+static void test_restarted(void **state)
+{
+	(void)state;
+	char *argv[] = {(char *)"/bin/true", NULL};
+	ask();
+	fake_env_set("SLURM_RESTART_COUNT", "4");
+	assert_int_equal(run_task(argv, 1), 0);
+	assert_vcexec(argv, "/bin/true", "job=123 restart=4 kind=task local=0 tasks=1");
+	make_mark("0123456789abcdef0123456789abcdef 3\n");
+	argv[0] = (char *)"/bin/true";
+	assert_int_equal(run_task(argv, 1), 0);
+	assert_vcexec(argv, "/bin/true", "job=123 restart=3 kind=task local=0 tasks=1");
 	remove_file("run/jobs/123");
 }
 
@@ -502,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_batch),
 		cmocka_unit_test(test_batch_on_host),
 		cmocka_unit_test(test_marked),
+		cmocka_unit_test(test_restarted),
 		cmocka_unit_test(test_multiprog_is_executed),
 		cmocka_unit_test(test_multiprog_wrapped_by_srun),
 		cmocka_unit_test(test_multiprog_without_program),

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -320,6 +321,7 @@ struct task {
 	unsigned kills;	    // of the relay, spread over the output
 	size_t close_after; // close our end of its standard output after so many bytes; 0: never
 	bool no_stdin;
+	bool bind; // to the first processor that this process may use
 	// what came
 	pid_t pid;
 	int in, out, err;
@@ -330,6 +332,23 @@ struct task {
 	int wstatus;
 };
 
+static uint32_t first_cpu(void)
+{
+	cpu_set_t mask;
+	uint32_t cpu = 0;
+	assert_int_equal(sched_getaffinity(0, sizeof(mask), &mask), 0);
+	while (!CPU_ISSET(cpu, &mask))
+		cpu++;
+	return cpu;
+}
+
+static void client_bind(struct vc_exec_start *start)
+{
+	start->cpus = calloc(1, sizeof(*start->cpus));
+	start->cpus[0] = first_cpu();
+	start->cpu_count = 1;
+}
+
 static void client_main(struct task *t)
 {
 	struct vc_exec_start start;
@@ -338,6 +357,8 @@ static void client_main(struct task *t)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (vc_exec_start_from_self(&start, t->argv, NULL, &err) < 0 || (t->script && vc_exec_start_script(&start, t->script, &err) < 0))
 		_exit(99);
+	if (t->bind)
+		client_bind(&start);
 	if (t->cwd) {
 		free(start.cwd);
 		start.cwd = strdup(t->cwd);
@@ -538,6 +559,18 @@ static void test_streams(void **state)
 	umask(022);
 	assert_string_equal(text_of(&t.text), "out\nby prepare\n0027\n/\n");
 	assert_string_equal(text_of(&t.errtext), "err\n");
+	task_clear(&t);
+}
+
+static void test_binding(void **state)
+{
+	(void)state;
+	char expected[32];
+	struct task t = TASK("sed", "-n", "s/^Cpus_allowed_list:\t//p", "/proc/self/status");
+	t.bind = true;
+	task_run(&t);
+	snprintf(expected, sizeof(expected), "%u\n", first_cpu());
+	assert_string_equal(text_of(&t.text), expected);
 	task_clear(&t);
 }
 
@@ -798,6 +831,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_status), cmocka_unit_test(test_explained),	      cmocka_unit_test(test_not_found),	  cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_binding),
 		cmocka_unit_test(test_cat),	      cmocka_unit_test(test_cat_killed),  cmocka_unit_test(test_big_arguments),
 		cmocka_unit_test(test_terminal),      cmocka_unit_test(test_closed_output), cmocka_unit_test(test_closed_input),
 		cmocka_unit_test(test_script),	      cmocka_unit_test(test_signals),	  cmocka_unit_test(test_background),
