@@ -1,0 +1,141 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Slurm as Slurm: each row of compat.table runs on bare hosts and in a virtual cluster, and what it prints, its status
+# and what sacct says of it are the same, or differ as the table says. docs/compatibility.md shows that table.
+#
+# In a lab of its own (COMPAT_LAB_ID), with accounting and partitions for preemption. The jobs of all rows run beside
+# each other from the start of the file; the tests wait for them.
+
+load helper
+. "$BATS_TEST_DIRNAME/compat.bash"
+
+export COMPAT_LAB_ID=${COMPAT_LAB_ID:-$(((VCLAB_ID + 50) % 100))}
+STAGE=${BUILD:-$TOP/_build}/stage
+export VCLAB_ID=$COMPAT_LAB_ID
+ROWS_HOME=/var/tmp/vclab-$VCLAB_ID/home/alice/compat
+
+slurm_conf() {
+    cat <<'CONF'
+# job numbers that are not also counts; a requeued job starts after this many seconds, not 120
+FirstJobId=7001
+AuthInfo=cred_expire=5
+PreemptMode=GANG,REQUEUE
+PartitionName=again Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=killed Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
+PartitionName=paused Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=SUSPEND OverSubscribe=FORCE:1
+CONF
+}
+
+# scontrol for rows, as root; its words come through a pipe
+operator() {
+    local line
+    while read -ra line; do lab_exec ctl scontrol "${line[@]}" || true; done <>"$ROWS_HOME/operator"
+}
+
+unpack() {
+    mkdir -p "$ROWS_HOME"
+    compat_load
+    compat_unpack "$ROWS_HOME"
+    mkfifo "$ROWS_HOME/operator"
+    echo --vcluster=busybox >"$ROWS_HOME/options"
+    chown -R 2001:2001 "$ROWS_HOME"
+}
+
+# An allocation whose environment the steps use; salloc lives until it is released.
+allocate() {
+    local options=''
+    [ "$1" = bare ] || options=$(cat "$ROWS_HOME/options")
+    # shellcheck disable=SC2086
+    lab_exec ctl --user alice --dir /home/alice/compat salloc -Q $options -N2 -n4 --ntasks-per-node=2 --mem=400 -w n1,n2 \
+        sh -c 'export -p >allocation.new; mv allocation.new "allocation.$1"; exec sleep infinity' allocate "$1"
+}
+
+rows() { as alice sh compat/compat.run "$@"; }
+
+# background NAME COMMAND...: its process id in $BATS_FILE_TMPDIR/NAME.pid
+background() {
+    local name=$1
+    shift
+    "$@" >"$BATS_FILE_TMPDIR/$name.log" 2>&1 </dev/null 3>&- &
+    echo $! >"$BATS_FILE_TMPDIR/$name.pid"
+}
+
+alone_rows() { rows bare alone 1; rows virtual alone 1; }
+
+setup_file() {
+    local mode
+    [ -x "$STAGE/usr/sbin/vcd" ] || skip "the stage has no vcd"
+    slurm_conf >"$BATS_FILE_TMPDIR/slurm.conf"
+    [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
+    lab up --hosts 3 --cpus 16 --mem 8192 --accounting --slurm-conf "$BATS_FILE_TMPDIR/slurm.conf" \
+        --stage "$STAGE" 3>&-
+    import_busybox alice busybox
+    unpack
+    background operator operator
+    for mode in bare virtual; do background "allocation.$mode" allocate "$mode"; done
+    background bare rows bare job 6
+    background virtual rows virtual job 4
+    background alone alone_rows
+}
+
+teardown_file() {
+    local pid
+    for pid in "$BATS_FILE_TMPDIR"/*.pid; do kill "$(cat "$pid")" 2>/dev/null || true; done
+    lab down
+}
+
+teardown() { dump_logs; }
+
+ended() { ! kill -0 "$(cat "$BATS_FILE_TMPDIR/$1.pid")"; }
+
+# compare GROUP: says each row that is not as the table has it, and how many there are
+compare() {
+    local i said bad=0 same=0 differ=0
+    compat_load
+    for i in "${!ROW_NAME[@]}"; do
+        [ "${ROW_GROUP[i]}" = "$1" ] || continue
+        if ! said=$(compat_compare "$ROWS_HOME" "$i"); then
+            bad=$((bad + 1))
+            printf -- '--- row %s\n%s\n' "${ROW_NAME[i]}" "$said" >&2
+        elif [ "${ROW_VERDICT[i]}" = same ]; then
+            same=$((same + 1))
+        else
+            differ=$((differ + 1))
+        fi
+    done
+    [ "$bad" -eq 0 ] || tail -n 20 "$BATS_FILE_TMPDIR"/*.log >&2
+    echo "# $1: $same rows are the same, $differ differ as the table says, $bad are not as it says" >&3
+    [ "$bad" -eq 0 ] && [ "$((same + differ))" -gt 0 ]
+}
+
+@test "compat: docs/compatibility.md shows the rows of the table" {
+    compat_load
+    diff <(compat_doc) <(compat_doc_of "$TOP/docs/compatibility.md")
+}
+
+@test "compat: steps, in an allocation of bare hosts and in a virtual cluster (table)" {
+    local mode
+    for mode in bare virtual; do
+        wait_until 100 "the allocation of $mode hosts" test -e "$ROWS_HOME/allocation.$mode"
+    done
+    rows bare step 1
+    rows virtual step 1
+    compare step
+}
+
+@test "compat: a host for one job at a time: preemption, a host that fails (table)" {
+    wait_until 290 "the rows" ended alone
+    compare alone
+}
+
+@test "compat: jobs of their own (table)" {
+    wait_until 290 "the rows on bare hosts" ended bare
+    wait_until 290 "the rows in virtual clusters" ended virtual
+    compare job
+}
+
+@test "compat: nothing is left of all that" {
+    as alice scancel -u alice
+    wait_until 60 "the jobs' ends" sh -c '! "$1" exec ctl squeue -h | grep -q .' squeue "$VCLAB"
+    assert_clean
+}
