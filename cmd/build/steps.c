@@ -323,7 +323,7 @@ static void tree_undo(struct build *b)
 	(void)build_remove(b, NULL); // vcd removes the work directory again, with vc-build --remove
 }
 
-static const struct stage {
+static const struct build_stage {
 	const char *name;
 	int (*run)(struct build *b, struct vc_error *err);
 	void (*undo)(struct build *b);

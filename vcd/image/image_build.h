@@ -7,7 +7,7 @@
 #ifndef VCD_IMAGE_IMAGE_BUILD_H
 #define VCD_IMAGE_IMAGE_BUILD_H
 
-#include "vcd/image/recipe.h"
+#include "vcd/image/stage_key.h"
 #include "vcd/image/store.h"
 
 #define IMAGE_DEFAULT_MIRROR "http://deb.debian.org/debian"

@@ -4,6 +4,7 @@
 #define VCD_IMAGE_LIMITS_H
 
 #define IMAGE_NAME_MAX 64			// bytes; as VC_NAME_MAX, a file name in the store
+#define IMAGE_FROM_MAX 75			// bytes of UID/NAME
 #define IMAGE_SUITE_MAX 32			// bytes of a Debian release's name
 #define IMAGE_PACKAGE_MAX 128			// bytes of name=version; Debian's longest are near 80
 #define IMAGE_FILES_MAX 256			// files of one recipe

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Recipes: checks, JSON form and key. See recipe.h.
+// Recipes: checks and JSON form. See recipe.h; keys are in stage_key.c.
 #include "vcd/image/recipe.h"
 
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
 #include "libvc/limits.h"
+#include "vcd/image/recipe_int.h"
 
 #define LOWER "abcdefghijklmnopqrstuvwxyz"
 #define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -27,6 +28,7 @@ void recipe_destroy(struct recipe *r)
 	free(r->files);
 	free(r->name);
 	free(r->suite);
+	free(r->from);
 	free(r->import_path);
 	vc_strv_free(r->packages);
 	vc_strv_free(r->commands);
@@ -55,6 +57,15 @@ int recipe_check_name(const char *name, struct vc_error *err)
 	return vc_error_set(err, VC_EUSER,
 			    "image name '%.80s' must be 1 to %d of a-z 0-9 . _ - and start with a letter or digit", name,
 			    IMAGE_NAME_MAX);
+}
+
+// NAME, or UID/NAME for another owner's public image.
+int recipe_check_from(const char *from, struct vc_error *err)
+{
+	const char *slash = strchr(from, '/');
+	if (slash && (slash == from || strspn(from, DIGITS) != (size_t)(slash - from) || slash - from > 10))
+		return vc_error_set(err, VC_EUSER, "image '%.80s' must be NAME or UID/NAME", from);
+	return recipe_check_name(slash ? slash + 1 : from, err);
 }
 
 int recipe_check_suite(const char *suite, struct vc_error *err)
@@ -144,6 +155,11 @@ static int check_base(const struct recipe *r, struct vc_error *err)
 {
 	if (r->base == RECIPE_BASE_DEBIAN)
 		return recipe_check_suite(r->suite ? r->suite : "", err);
+	if (r->base == RECIPE_BASE_IMAGE) {
+		if (r->from_digest[0] && !digest_hex_valid(r->from_digest))
+			return vc_error_set(err, VC_EUSER, "digest of the image that is built upon is not SHA-256 in hex");
+		return recipe_check_from(r->from ? r->from : "", err);
+	}
 	if (!digest_hex_valid(r->import_digest))
 		return vc_error_set(err, VC_EUSER, "digest of the imported tar is not SHA-256 in hex");
 	if (r->import_size == 0 || r->import_size > IMAGE_IMPORT_MAX)
@@ -199,13 +215,18 @@ int recipe_validate(const struct recipe *r, struct vc_error *err)
 
 // --- JSON --------------------------------------------------------------------------------------------------
 
-static int base_to_json(const struct recipe *r, struct json_object *obj)
+int recipe_base_to_json(const struct recipe *r, bool for_key, struct json_object *obj)
 {
 	struct json_object *base = json_object_new_object();
 	int rc = 0;
 	if (r->base == RECIPE_BASE_DEBIAN) {
 		rc |= vc_json_add_str(base, "type", "debian");
 		rc |= vc_json_add_str(base, "suite", r->suite);
+	} else if (r->base == RECIPE_BASE_IMAGE) {
+		// A name may mean another image tomorrow: the key knows the digest alone.
+		rc |= vc_json_add_str(base, "type", "image");
+		rc |= for_key ? 0 : vc_json_add_str(base, "name", r->from);
+		rc |= r->from_digest[0] ? vc_json_add_str(base, "digest", r->from_digest) : 0;
 	} else {
 		rc |= vc_json_add_str(base, "type", "import");
 		rc |= vc_json_add_str(base, "digest", r->import_digest);
@@ -214,7 +235,7 @@ static int base_to_json(const struct recipe *r, struct json_object *obj)
 	return rc | vc_json_add(obj, "base", base);
 }
 
-static int files_to_json(const struct recipe *r, struct json_object *obj)
+int recipe_files_to_json(const struct recipe *r, struct json_object *obj)
 {
 	struct json_object *files = json_object_new_array();
 	if (!files)
@@ -235,12 +256,11 @@ static int files_to_json(const struct recipe *r, struct json_object *obj)
 	return vc_json_add(obj, "files", files);
 }
 
-// The part that decides about the content, the same for JSON and key.
-static int content_to_json(const struct recipe *r, char *const *packages, struct json_object *obj)
+int recipe_content_to_json(const struct recipe *r, bool for_key, char *const *packages, struct json_object *obj)
 {
-	int rc = base_to_json(r, obj);
+	int rc = recipe_base_to_json(r, for_key, obj);
 	rc |= vc_json_add_strv(obj, "packages", packages);
-	rc |= files_to_json(r, obj);
+	rc |= recipe_files_to_json(r, obj);
 	rc |= vc_json_add_strv(obj, "commands", r->commands);
 	return rc | vc_json_add_u64(obj, "size", r->size);
 }
@@ -250,12 +270,24 @@ struct json_object *recipe_to_json(const struct recipe *r, struct vc_error *err)
 	vc_autojson struct json_object *obj = json_object_new_object();
 	int rc = vc_json_add_str(obj, "name", r->name);
 	rc |= vc_json_add_str(obj, "visibility", r->is_public ? "public" : "private");
-	rc |= content_to_json(r, r->packages, obj);
+	rc |= recipe_content_to_json(r, false, r->packages, obj);
 	if (rc < 0) {
 		vc_error_set(err, ENOMEM, "recipe: out of memory");
 		return NULL;
 	}
 	return vc_steal(&obj);
+}
+
+static int image_from_json(struct json_object *base, struct recipe *r, struct vc_error *err)
+{
+	const char *name = NULL, *digest = "";
+	if (vc_json_str(base, "name", IMAGE_FROM_MAX, &name, err) < 0 ||
+	    vc_json_str_opt(base, "digest", DIGEST_HEX_LEN - 1, &digest, err) < 0)
+		return -1;
+	r->base = RECIPE_BASE_IMAGE;
+	r->from = strdup(name);
+	memcpy(r->from_digest, digest, strlen(digest) + 1);
+	return r->from ? 0 : vc_error_set(err, ENOMEM, "recipe: out of memory");
 }
 
 static int base_from_json(struct json_object *obj, struct recipe *r, struct vc_error *err)
@@ -271,8 +303,10 @@ static int base_from_json(struct json_object *obj, struct recipe *r, struct vc_e
 		r->suite = strdup(text);
 		return r->suite ? 0 : vc_error_set(err, ENOMEM, "recipe: out of memory");
 	}
+	if (strcmp(type, "image") == 0)
+		return image_from_json(base, r, err);
 	if (strcmp(type, "import") != 0)
-		return vc_error_set(err, VC_EUSER, "base type '%s' must be debian or import", type);
+		return vc_error_set(err, VC_EUSER, "base type '%s' must be debian, image or import", type);
 	if (vc_json_str(base, "digest", DIGEST_HEX_LEN - 1, &text, err) < 0 ||
 	    vc_json_u64(base, "size", IMAGE_IMPORT_MAX, &r->import_size, err) < 0)
 		return -1;
@@ -402,37 +436,5 @@ int recipe_for_import(const char *name, bool is_public, const char *path, struct
 	if (fill_import(r, name, path, err) < 0)
 		return -1;
 	*ret = vc_steal(&r);
-	return 0;
-}
-
-// --- key ---------------------------------------------------------------------------------------------------
-
-static int compare_strings(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-int recipe_key(const struct recipe *r, const char *lock, char ret[DIGEST_HEX_LEN], struct vc_error *err)
-{
-	size_t n = 0;
-	while (r->packages && r->packages[n])
-		n++;
-	vc_autofree char **sorted = calloc(n + 1, sizeof(*sorted));
-	vc_autojson struct json_object *obj = json_object_new_object();
-	if (!sorted || !obj)
-		return vc_error_set(err, ENOMEM, "recipe: out of memory");
-	if (n)
-		memcpy(sorted, r->packages, n * sizeof(*sorted));
-	qsort(sorted, n, sizeof(*sorted), compare_strings);
-	int rc = vc_json_add_int(obj, "builder", IMAGE_BUILDER_VERSION);
-	rc |= vc_json_add_str(obj, "lock", lock);
-	rc |= content_to_json(r, sorted, obj);
-	size_t len = 0;
-	const char *text = rc < 0 ? NULL : vc_json_text(obj, &len);
-	if (!text)
-		return vc_error_set(err, ENOMEM, "recipe: out of memory");
-	uint8_t digest[DIGEST_LEN];
-	digest_bytes(text, len, digest);
-	digest_hex(digest, ret);
 	return 0;
 }

@@ -16,9 +16,12 @@
 
 struct json_object;
 
+#define RECIPE_DEFAULT_SUITE "bookworm"
+
 enum recipe_base {
 	RECIPE_BASE_DEBIAN, // a Debian release's minimal base
 	RECIPE_BASE_IMPORT, // the tar of a root file system
+	RECIPE_BASE_IMAGE,  // another image
 };
 
 struct recipe_file {
@@ -35,6 +38,8 @@ struct recipe {
 	char *suite;			      // RECIPE_BASE_DEBIAN
 	char import_digest[DIGEST_HEX_LEN];   // RECIPE_BASE_IMPORT: SHA-256 of the tar as it is, compressed or not
 	uint64_t import_size;		      // bytes of that tar
+	char *from;			      // RECIPE_BASE_IMAGE: NAME or UID/NAME, as the user wrote it
+	char from_digest[DIGEST_HEX_LEN];     // and the image that the controller found under that name; "" before
 	char *import_path;		      // where the client found it; never in the JSON
 	char **packages;		      // NULL-terminated: name or name=version
 	struct recipe_file *files;
@@ -54,13 +59,9 @@ int recipe_from_json(struct json_object *obj, struct recipe **ret, struct vc_err
 // The recipe of a plain import: the root tar at path under a name, nothing else. Reads the tar for its digest.
 int recipe_for_import(const char *name, bool is_public, const char *path, struct recipe **ret, struct vc_error *err);
 
-// What decides whether two builds give the same image: base, lock, packages in any order, files, commands and
-// size, the builder's version. Not the name, owner or visibility. lock is the digest (hex) of the resolved
-// versions, NULL before they are known.
-int recipe_key(const struct recipe *r, const char *lock, char ret[DIGEST_HEX_LEN], struct vc_error *err);
-
 // Single checks, shared by both forms; each says what is wrong with which value.
 int recipe_check_name(const char *name, struct vc_error *err);
+int recipe_check_from(const char *from, struct vc_error *err);
 int recipe_check_suite(const char *suite, struct vc_error *err);
 int recipe_check_package(const char *package, struct vc_error *err);
 int recipe_check_path(const char *path, struct vc_error *err);

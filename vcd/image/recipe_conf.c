@@ -90,6 +90,7 @@ static const struct option_check {
 	int (*check)(const char *text, struct vc_error *err);
 } option_checks[] = {
 	{"name", recipe_check_name},	     {"base", check_base_text},	      {"packages", recipe_check_package},
+	{"from", recipe_check_from},
 	{"commands", recipe_check_command},  {"visibility", check_visibility}, {"size", check_size_text},
 	{"file|mode", check_mode_text},	     {"file|owner", recipe_check_owner},
 };
@@ -191,7 +192,16 @@ static char *beside(const char *recipe_path, const char *path)
 
 static int take_base(cfg_t *cfg, const char *path, struct recipe *r, struct vc_error *err)
 {
-	const char *text = cfg_getstr(cfg, "base");
+	const char *text = cfg_getstr(cfg, "base"), *from = cfg_getstr(cfg, "from");
+	if (text && from)
+		return vc_error_set(err, VC_EUSER, "%s: either base or from, not both", path);
+	if (from) {
+		r->base = RECIPE_BASE_IMAGE;
+		r->from = strdup(from);
+		return r->from ? 0 : vc_error_set(err, ENOMEM, "%s: out of memory", path);
+	}
+	if (!text)
+		text = "debian:" RECIPE_DEFAULT_SUITE;
 	if (strncmp(text, "debian:", 7) == 0) {
 		r->base = RECIPE_BASE_DEBIAN;
 		r->suite = strdup(text + 7);
@@ -290,7 +300,8 @@ static cfg_t *parse_text(const char *text, const char *path, struct vc_error *er
 	};
 	cfg_opt_t opts[] = {
 		CFG_STR("name", NULL, CFGF_NODEFAULT),
-		CFG_STR("base", "debian:bookworm", CFGF_NONE),
+		CFG_STR("base", NULL, CFGF_NODEFAULT),
+		CFG_STR("from", NULL, CFGF_NODEFAULT),
 		CFG_STR_LIST("packages", "{}", CFGF_NONE),
 		CFG_SEC("file", file_opts, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
 		CFG_STR_LIST("commands", "{}", CFGF_NONE),
