@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <math.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -24,14 +25,16 @@
 enum { EXIT_OK, EXIT_RECIPE, EXIT_USAGE, EXIT_HOST };
 
 struct options {
-	const char *work_dir, *mirror, *mirror_proxy, *import;
-	uint64_t seconds, mem_mib, max_mib;
-	bool remove;
+	const char *work_dir, *mirror, *mirror_proxy, *import, *parent, *parent_lists;
+	uint64_t seconds, mem_mib, max_mib, keep_ms;
+	enum stage parent_stage;
+	bool remove, parent_complete, keep;
 };
 
 static const char usage[] =
 	"Usage: vc-build --work-dir=DIR [--mirror=URL] [--mirror-proxy=URL] [--import=TAR] [--time-limit=SECONDS]\n"
-	"                [--memory=MIB] [--max-size=MIB] < RECIPE.json\n"
+	"                [--memory=MIB] [--max-size=MIB] [--keep=SECONDS] < RECIPE.json\n"
+	"                [--parent=RAW --parent-stage=STAGE [--parent-complete] [--parent-lists=DIR]]\n"
 	"       vc-build --work-dir=DIR --remove\n";
 
 static int take_option(int c, struct options *o, struct vc_error *err)
@@ -42,6 +45,12 @@ static int take_option(int c, struct options *o, struct vc_error *err)
 	case 'p': o->mirror_proxy = optarg; return 0;
 	case 'i': o->import = optarg; return 0;
 	case 'r': o->remove = true; return 0;
+	case 'P': o->parent = optarg; return 0;
+	case 'L': o->parent_lists = optarg; return 0;
+	case 'C': o->parent_complete = true; return 0;
+	case 'S':
+		return stage_from_name(optarg, &o->parent_stage) < 0 ? vc_error_set(err, EINVAL, "unknown stage '%.32s'", optarg) : 0;
+	case 'k': o->keep = true; return vc_parse_duration_ms("--keep", optarg, IMAGE_BUILD_SECONDS_MAX * 1000ull, &o->keep_ms, err);
 	case 't': return vc_parse_u64("--time-limit", optarg, 1, IMAGE_BUILD_SECONDS_MAX, &o->seconds, err);
 	case 'M': return vc_parse_u64("--memory", optarg, 16, 1 << 20, &o->mem_mib, err);
 	case 's': return vc_parse_u64("--max-size", optarg, 1, IMAGE_SIZE_MAX >> 20, &o->max_mib, err);
@@ -56,7 +65,9 @@ static int parse_options(int argc, char **argv, struct options *o, struct vc_err
 		{"mirror-proxy", required_argument, NULL, 'p'}, {"import", required_argument, NULL, 'i'},
 		{"time-limit", required_argument, NULL, 't'},	{"remove", no_argument, NULL, 'r'},
 		{"memory", required_argument, NULL, 'M'},	{"max-size", required_argument, NULL, 's'},
-		{NULL, 0, NULL, 0},
+		{"parent", required_argument, NULL, 'P'},	{"parent-stage", required_argument, NULL, 'S'},
+		{"parent-lists", required_argument, NULL, 'L'}, {"parent-complete", no_argument, NULL, 'C'},
+		{"keep", required_argument, NULL, 'k'},		{NULL, 0, NULL, 0},
 	};
 	int c;
 	*o = (struct options){.mirror = IMAGE_DEFAULT_MIRROR,
@@ -127,6 +138,11 @@ static int build(struct build *b, const struct options *o, struct vc_error *err)
 	b->recipe = recipe;
 	b->mirror = o->mirror;
 	b->import_fd = import;
+	b->parent = o->parent;
+	b->parent_stage = o->parent_stage;
+	b->parent_complete = o->parent_complete;
+	b->parent_lists = o->parent_lists;
+	b->keep_seconds = o->keep ? (double)o->keep_ms / 1000 : HUGE_VAL;
 	b->env.limits.tree_bytes = recipe->size ? recipe->size : IMAGE_SIZE_DEFAULT_MAX;
 	if (b->env.limits.tree_bytes > o->max_mib << 20)
 		b->env.limits.tree_bytes = o->max_mib << 20;

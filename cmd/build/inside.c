@@ -53,6 +53,41 @@ static int write_file(const char *path, const void *data, size_t len, mode_t mod
 	return fchmod(fd, mode);
 }
 
+#define LISTS "/var/lib/apt/lists"
+
+static int take_list(const char *path)
+{
+	char to[PATH_MAX], block[64 << 10];
+	struct stat st;
+	vc_autoclose int in = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (in < 0 || fstat(in, &st) < 0)
+		return errno == ELOOP ? 0 : -1;
+	if (!S_ISREG(st.st_mode))
+		return 0; // partial/ and auxfiles/
+	snprintf(to, sizeof(to), SANDBOX_APT "/lists/%s", strrchr(path, '/') + 1);
+	vc_autoclose int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (out < 0)
+		return -1;
+	for (ssize_t n; (n = read(in, block, sizeof(block))) != 0;) {
+		if (n < 0 || write(out, block, (size_t)n) != n)
+			return -1;
+	}
+	return unlink(path);
+}
+
+int inside_take_lists(void *arg)
+{
+	glob_t found = {0};
+	int rc = 0;
+	(void)arg;
+	if (glob(LISTS "/*", 0, NULL, &found) == 0) {
+		for (size_t i = 0; rc == 0 && i < found.gl_pathc; i++)
+			rc = take_list(found.gl_pathv[i]) < 0 ? fail(found.gl_pathv[i]) : 0;
+	}
+	globfree(&found);
+	return rc;
+}
+
 int inside_prepare_packages(void *arg)
 {
 	static const char policy[] = "#!/bin/sh\nexit 101\n";
@@ -161,7 +196,7 @@ int inside_lock(void *arg)
 {
 	glob_t found = {0};
 	(void)arg;
-	if (glob("/var/lib/apt/lists/*Release", 0, NULL, &found) == 0) {
+	if (glob(SANDBOX_APT "/lists/*Release", 0, NULL, &found) == 0) {
 		for (size_t i = 0; i < found.gl_pathc; i++)
 			print_release(found.gl_pathv[i]);
 	}

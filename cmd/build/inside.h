@@ -13,6 +13,7 @@ struct inside_exec {
 };
 int inside_exec(void *arg); // struct inside_exec: becomes the program
 
+int inside_take_lists(void *arg); // NULL: apt's lists of the image go to SANDBOX_APT
 int inside_prepare_packages(void *arg); // NULL: checks for apt, keeps services from starting
 int inside_files(void *arg);		// const struct recipe
 int inside_lock(void *arg);		// NULL: release digests and package versions to SANDBOX_RESULT_FD

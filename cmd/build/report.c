@@ -64,13 +64,23 @@ static const struct line_rule {
 	{"E: ", 2, false},
 	{"dpkg: error processing ", 3, false},
 	{"mke2fs: ", 2, false},
+	{"resize2fs: ", 2, false},
 	{"tar: ", 1, false},
 	{"I: ", 0, true},
 	{"Setting up ", 0, true},
 };
 
+static void take_growth(struct report *r, const char *line)
+{
+	static const char before[] = "After this operation, ", behind[] = " of additional disk space";
+	const char *end = strstr(line, behind);
+	if (strncmp(line, before, sizeof(before) - 1) == 0 && end)
+		snprintf(r->growth, sizeof(r->growth), "%.*s", (int)(end - line) - (int)sizeof(before) + 1, line + sizeof(before) - 1);
+}
+
 static void take_line(struct report *r, const char *line)
 {
+	take_growth(r, line);
 	for (size_t i = 0; i < VC_ARRAY_LEN(rules); i++) {
 		if (strncmp(line, rules[i].prefix, strlen(rules[i].prefix)) != 0)
 			continue;
@@ -114,6 +124,7 @@ void report_output(struct report *r, const char *data, size_t len)
 void report_forget_cause(struct report *r)
 {
 	r->cause[0] = '\0';
+	r->growth[0] = '\0';
 	r->cause_rank = 0;
 	r->line_len = 0;
 }

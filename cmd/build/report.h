@@ -16,6 +16,7 @@ struct report {
 	size_t line_len;
 	char cause[IMAGE_BUILD_LINE_MAX]; // the line that says why the current run failed
 	int cause_rank;
+	char growth[64]; // what apt said that its operation needs on disk, "117 MB"; empty: it said nothing
 };
 
 void report_stage(struct report *r, const char *stage); // begins a stage

@@ -16,6 +16,7 @@
 
 #define TICK_MS 500		  // how often limits are looked at
 #define DISK_RESERVE (256u << 20) // bytes that a build leaves free on its file system
+#define FULL_BYTES (2u << 20)	  // less than this free after a failure: full, as the kernel takes room in runs
 #define WALK_SHARE 20		  // a walk over the tree may cost 1/20 of the time
 
 uint64_t run_now_ms(void)
@@ -52,6 +53,8 @@ struct watch {
 static int check_size(struct watch *w, uint64_t now, struct vc_error *err)
 {
 	uint64_t bytes = 0, files = 0;
+	if (w->env->limits.mounted)
+		return 0;
 	if (now < w->next_walk_ms || w->env->limits.tree_bytes == UINT64_MAX)
 		return 0;
 	if (run_tree_usage("tree", &bytes, &files, err) < 0)
@@ -103,8 +106,13 @@ static int watch_it(struct watch *w, struct sandbox *s, struct vc_error *err)
 static int judge(struct run_env *env, int status, struct vc_error *err)
 {
 	const char *cause = env->report->cause;
+	struct statvfs vfs;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
+	// Whatever a program says of it, and most say little: a full file system is why it failed.
+	if (env->limits.mounted && statvfs("tree", &vfs) == 0 && (uint64_t)vfs.f_bavail * vfs.f_frsize < FULL_BYTES)
+		return vc_error_set(err, VC_EUSER, "%s%sthe image grew above its limit of %llu MiB: set size in the recipe, up to the "
+				    "site's limit", cause, cause[0] ? "; " : "", (unsigned long long)(env->limits.disk_bytes >> 20));
 	if (WIFSIGNALED(status))
 		return vc_error_set(err, VC_EUSER, "killed by signal %d (out of memory?)", WTERMSIG(status));
 	if (cause[0])

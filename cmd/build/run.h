@@ -12,6 +12,8 @@
 struct run_limits {
 	uint64_t deadline_ms; // monotonic
 	uint64_t tree_bytes;  // of the image's content; UINT64_MAX: no look at tree and disk
+	bool mounted;	      // the tree is a file system of its own, which bounds it
+	uint64_t disk_bytes;  // of that file system
 };
 
 struct run_env {

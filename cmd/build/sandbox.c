@@ -347,6 +347,30 @@ static int let_go(const struct sandbox_spec *spec, struct sandbox *s, int sock, 
 	return 0;
 }
 
+int sandbox_userns(struct vc_error *err)
+{
+	char path[64];
+	int fd = -1;
+	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL);
+	if (pid < 0)
+		return vc_error_errno(err, "sandbox: user namespace");
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pause();
+		_exit(0);
+	}
+	if (write_map(pid, "gid_map", err) == 0 && write_map(pid, "uid_map", err) == 0) {
+		snprintf(path, sizeof(path), "/proc/%ld/ns/user", (long)pid);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			vc_error_errno(err, "sandbox: %s", path);
+	}
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return fd;
+}
+
 int sandbox_start(const struct sandbox_spec *spec, struct sandbox *ret, struct vc_error *err)
 {
 	int socks[2], pipes[2];

@@ -18,6 +18,7 @@
 #include "libvc/error.h"
 
 #define SANDBOX_PROXY_PORT 3142 // on the sandbox's loopback; apt-cacher's number, nothing else listens there
+#define SANDBOX_APT "/run/vcluster-build" // apt's lists and archives: beside the image, never in it
 #define SANDBOX_PROXY "http://127.0.0.1:3142"
 
 enum sandbox_view {
@@ -31,6 +32,7 @@ typedef int sandbox_fn(void *arg);
 struct sandbox_spec {
 	enum sandbox_view view;
 	bool tree_read_only;
+	bool apt;	    // out/apt is at SANDBOX_APT; the tree view only
 	bool network;	    // a listener at SANDBOX_PROXY is handed out as sandbox.listener
 	int input;	    // descriptor for standard input, -1: /dev/null
 	int result;	    // descriptor that fn gets as SANDBOX_RESULT_FD, -1: none
@@ -52,6 +54,9 @@ struct sandbox {
 int sandbox_start(const struct sandbox_spec *spec, struct sandbox *ret, struct vc_error *err);
 // Kills what still runs, waits for it, gives the wait status of the first process.
 int sandbox_finish(struct sandbox *s, bool kill_it, int *ret_status, struct vc_error *err);
+
+// A user namespace with the sandbox's ids, for an id-mapped mount; nobody is in it. Descriptor, or -1.
+int sandbox_userns(struct vc_error *err);
 
 // Limits on memory and processes of all runs of this build, where the host has cgroups for us; false: it has none.
 bool sandbox_cgroup_create(uint64_t mem_mib);

@@ -194,16 +194,21 @@ static int prepare_tree_view(const struct sandbox_spec *spec, struct vc_error *e
 }
 
 // Inside the tree now: its links lead nowhere else.
-static int fill_tree_view(const struct sandbox_spec *spec, struct vc_error *err)
+static int fill_tree_view(int apt, struct vc_error *err)
 {
 	static const char *const points[] = {"/proc", "/dev", "/run", "/tmp"};
-	(void)spec;
 	for (size_t i = 0; i < VC_ARRAY_LEN(points); i++) {
 		if (make_dir(points[i], 0755, err) < 0)
 			return -1;
 	}
 	if (mount_fs("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755,size=64m", err) < 0)
 		return -1;
+	if (apt >= 0) {
+		if (make_dir(SANDBOX_APT, 0755, err) < 0)
+			return -1;
+		if (move_mount(apt, "", AT_FDCWD, SANDBOX_APT, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+			return vc_error_errno(err, "sandbox: " SANDBOX_APT);
+	}
 	return mount_fs("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777,size=512m", err);
 }
 
@@ -211,7 +216,7 @@ static int fill_tree_view(const struct sandbox_spec *spec, struct vc_error *err)
 
 static const struct view {
 	int (*prepare)(const struct sandbox_spec *spec, struct vc_error *err);
-	int (*fill)(const struct sandbox_spec *spec, struct vc_error *err);
+	int (*fill)(int apt, struct vc_error *err);
 } views[] = {
 	[SANDBOX_HOST] = {prepare_host_view, NULL},
 	[SANDBOX_TREE] = {prepare_tree_view, fill_tree_view},
@@ -220,21 +225,25 @@ static const struct view {
 int sandbox_root_enter(const struct sandbox_spec *spec, struct vc_error *err)
 {
 	const struct view *view = &views[spec->view];
-	int fds[N_DEVICES];
+	int fds[N_DEVICES], apt = -1;
 	if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 		return vc_error_errno(err, "sandbox: propagation");
+	if (spec->apt && (apt = open_tree(AT_FDCWD, "out/apt", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)) < 0)
+		return vc_error_errno(err, "sandbox: out/apt");
 	if (open_devices(fds, err) < 0 || view->prepare(spec, err) < 0)
 		return -1;
 	// The old root comes to lie over the new one, and goes when everything is mounted.
 	int old = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (old < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
 		return vc_error_errno(err, "sandbox: pivot_root");
-	if (view->fill && view->fill(spec, err) < 0)
+	if (view->fill && view->fill(apt, err) < 0)
 		return -1;
 	if (mount_fs("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, err) < 0 || fill_dev(fds, err) < 0)
 		return -1;
 	if (fchdir(old) < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return vc_error_errno(err, "sandbox: the old root");
 	close(old);
+	if (apt >= 0)
+		close(apt);
 	return 0;
 }

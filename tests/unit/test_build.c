@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <ftw.h>
+#include <glob.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -24,6 +25,8 @@
 
 static char dir[] = "/tmp/vc-test-build-XXXXXX";
 static char tar_path[64], work[64];
+static bool keep_stages;   // of the next build
+static const char *parent; // that has its commands
 
 struct result {
 	int status; // exit status, -1 for a signal
@@ -74,7 +77,7 @@ static void parse_last(struct result *r)
 
 static void build_from(const char *tar, const char *json, const char *limit, struct result *r)
 {
-	char work_option[96], tar_option[96], limit_option[64], recipe[96];
+	char work_option[96], tar_option[96], limit_option[64], parent_option[96], recipe[96];
 	struct timespec a, b;
 	snprintf(recipe, sizeof(recipe), "%s/recipe.json", dir);
 	FILE *f = fopen(recipe, "we");
@@ -85,7 +88,16 @@ static void build_from(const char *tar, const char *json, const char *limit, str
 	snprintf(tar_option, sizeof(tar_option), "--import=%s", tar);
 	snprintf(limit_option, sizeof(limit_option), "--time-limit=%s", limit);
 	// A literal address: no test of ours asks a name server.
-	char *argv[] = {(char *)PROGRAM, work_option, tar_option, limit_option, (char *)"--mirror=http://127.0.0.1/debian", NULL};
+	char *argv[9] = {(char *)PROGRAM, work_option, tar_option, limit_option, (char *)"--mirror=http://127.0.0.1/debian"};
+	size_t n = 5;
+	if (keep_stages)
+		argv[n++] = (char *)"--keep=1";
+	if (parent) {
+		snprintf(parent_option, sizeof(parent_option), "--parent=%s", parent);
+		argv[n++] = parent_option;
+		argv[n++] = (char *)"--parent-stage=commands";
+		argv[n++] = (char *)"--parent-complete";
+	}
 	assert_int_equal(mkdir(work, 0700), 0);
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	r->status = run(argv, in, r->progress, sizeof(r->progress));
@@ -231,6 +243,77 @@ static void test_publish(void **state)
 }
 
 // Each attempt leaves "no" in a file of the image when it failed, as it must; "yes" otherwise.
+static uint64_t chunks_that_differ(const char *a, const char *b)
+{
+	static char x[IMAGE_CHUNK], y[IMAGE_CHUNK];
+	uint64_t n = 0;
+	vc_autoclose int p = open(a, O_RDONLY), q = open(b, O_RDONLY);
+	assert_true(p >= 0 && q >= 0);
+	for (off_t at = 0;; at += IMAGE_CHUNK) {
+		memset(x, 0, sizeof(x));
+		memset(y, 0, sizeof(y));
+		ssize_t i = pread(p, x, sizeof(x), at), k = pread(q, y, sizeof(y), at);
+		if (i <= 0 && k <= 0)
+			return n;
+		n += memcmp(x, y, sizeof(x)) != 0;
+	}
+}
+
+// A child that grows from a kept stage: what the stage did is not done again, and the rest stays where it was.
+static void test_child_grows_in_place(void **state)
+{
+	(void)state;
+	NEED();
+	struct result r;
+	char raw[96], kept[96], moved[96], lists[96], out[4096];
+	static const char content[] = "\"files\":[{\"path\":\"/etc/new\",\"mode\":420,\"data\":\"aGVsbG8=\"}],";
+	vc_autofree char *more = NULL;
+	keep_stages = true;
+	assert_true(asprintf(&more, "%s\"commands\":[\"sleep 1.2; date +%%s%%N > /etc/once\"]", content) > 0);
+	build(more, "30", &r);
+	keep_stages = false;
+	assert_int_equal(r.status, 0);
+	snprintf(raw, sizeof(raw), "%s/root.raw", work);
+	snprintf(kept, sizeof(kept), "%s/kept.commands/root.raw", work);
+	snprintf(lists, sizeof(lists), "%s/kept.files", work);
+	assert_int_equal(access(lists, F_OK), -1); // too quick to be worth a copy
+	snprintf(moved, sizeof(moved), "%s/kept.raw", dir);
+	assert_int_equal(rename(kept, moved), 0);
+	struct stat st;
+	assert_int_equal(stat(moved, &st), 0);
+	assert_int_equal(st.st_uid, 0);
+	assert_int_equal(st.st_mode & 077, 0);
+	assert_true(chunks_that_differ(raw, moved) <= 8); // the last stage removes little
+	image_file("/etc/once", out, sizeof(out));
+	vc_autofree char *once = strdup(out);
+	remove_work();
+
+	parent = moved;
+	build(more, "30", &r);
+	parent = NULL;
+	if (r.status != 0)
+		fail_msg("%s", r.last.text);
+	assert_true(strstr(r.progress, "grown from a cached image") != NULL);
+	assert_null(strstr(r.progress, "command 1"));
+	image_file("/etc/once", out, sizeof(out));
+	assert_string_equal(out, once);
+	assert_true(chunks_that_differ(raw, moved) <= 8);
+	char *fsck[] = {(char *)"e2fsck", (char *)"-fn", raw, NULL};
+	assert_int_equal(run(fsck, -1, out, sizeof(out)), 0);
+	remove_work();
+
+	// A recipe with less room than its parent has is refused, not cut.
+	vc_autofree char *small = NULL;
+	assert_true(asprintf(&small, "%s\"size\":16777216,\"commands\":[]", content) > 0);
+	parent = moved;
+	build(small, "30", &r);
+	parent = NULL;
+	assert_int_equal(r.status, 1);
+	assert_contains(r.last.text, "size in the recipe is too small");
+	remove_work();
+	assert_int_equal(unlink(moved), 0);
+}
+
 static void test_hostile_commands(void **state)
 {
 	(void)state;
@@ -391,11 +474,40 @@ static void test_import_checks(void **state)
 	remove_work();
 }
 
+// The build's progress, until a part of it has been seen.
+static void read_until(int fd, const char *part)
+{
+	char text[OUTPUT_MAX];
+	size_t len = 0;
+	ssize_t n;
+	do {
+		n = read(fd, text + len, sizeof(text) - 1 - len);
+		assert_true(n > 0);
+		len += (size_t)n;
+		text[len] = '\0';
+	} while (!strstr(text, part));
+}
+
+// A loop device of this test's images.
+static bool is_attached(void)
+{
+	glob_t found = {0};
+	bool any = false;
+	(void)glob("/sys/block/loop*/loop/backing_file", 0, NULL, &found);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		char line[512] = "";
+		vc_autofclose FILE *f = fopen(found.gl_pathv[i], "re");
+		any |= f && fgets(line, sizeof(line), f) && strstr(line, work);
+	}
+	globfree(&found);
+	return any;
+}
+
 static void test_killed_build_leaves_no_process(void **state)
 {
 	(void)state;
 	NEED();
-	char work_option[96], tar_option[96], recipe[96], marker[96];
+	char work_option[96], tar_option[96], recipe[96];
 	vc_autofree char *text = recipe_text(tar_path, "\"commands\":[\"touch /started; sleep 1000\"]");
 	snprintf(recipe, sizeof(recipe), "%s/recipe.json", dir);
 	FILE *f = fopen(recipe, "we");
@@ -403,7 +515,6 @@ static void test_killed_build_leaves_no_process(void **state)
 	fclose(f);
 	snprintf(work_option, sizeof(work_option), "--work-dir=%s", work);
 	snprintf(tar_option, sizeof(tar_option), "--import=%s", tar_path);
-	snprintf(marker, sizeof(marker), "%s/tree/started", work);
 	assert_int_equal(mkdir(work, 0700), 0);
 	int out[2];
 	assert_int_equal(pipe(out), 0);
@@ -418,14 +529,16 @@ static void test_killed_build_leaves_no_process(void **state)
 		_exit(127);
 	}
 	close(out[1]);
-	for (int i = 0; i < 1000 && access(marker, F_OK) < 0; i++)
-		usleep(10000);
-	assert_int_equal(access(marker, F_OK), 0);
+	read_until(out[0], "command 1 (");
+	assert_true(is_attached());
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	// The tree can be emptied and removed: nothing holds or fills it any more.
 	remove_work();
 	close(out[0]);
+	for (int i = 0; i < 1000 && is_attached(); i++)
+		usleep(10000); // the kernel detaches it when the last process of the sandbox is gone
+	assert_false(is_attached());
 }
 
 #define TEST(f) cmocka_unit_test_teardown(f, clean)
@@ -434,7 +547,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_tiny),
-		TEST(test_publish),
+		TEST(test_publish), TEST(test_child_grows_in_place),
 		TEST(test_hostile_commands),
 		TEST(test_failures_are_named),
 		TEST(test_packages_need_debian),

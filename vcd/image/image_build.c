@@ -35,12 +35,17 @@ static int push_number(char **argv, size_t *n, const char *option, unsigned valu
 int image_build_argv(const struct image_build_conf *conf, const char *work_dir, char ***ret, struct vc_error *err)
 {
 	size_t n = 0;
-	vc_autostrv char **argv = calloc(9, sizeof(*argv));
+	vc_autostrv char **argv = calloc(14, sizeof(*argv));
 	if (!argv || push(argv, &n, "", conf->program ? conf->program : VC_LIBEXECDIR "/vc-build") < 0 ||
 	    push(argv, &n, "--work-dir=", work_dir) < 0 ||
 	    push(argv, &n, "--mirror=", conf->mirror ? conf->mirror : IMAGE_DEFAULT_MIRROR) < 0 ||
 	    push(argv, &n, "--mirror-proxy=", conf->mirror_proxy) < 0 ||
 	    push(argv, &n, "--import=", conf->import_path) < 0 ||
+	    push(argv, &n, "--parent=", conf->parent) < 0 ||
+	    push(argv, &n, "--parent-stage=", conf->parent ? stage_name(conf->parent_stage) : NULL) < 0 ||
+	    push(argv, &n, "--parent-complete", conf->parent && conf->parent_complete ? "" : NULL) < 0 ||
+	    push(argv, &n, "--parent-lists=", conf->parent_lists) < 0 ||
+	    push(argv, &n, "--keep=", conf->keep ? IMAGE_KEEP_SECONDS : NULL) < 0 ||
 	    push_number(argv, &n, "--time-limit=", conf->seconds) < 0 ||
 	    push_number(argv, &n, "--memory=", conf->mem_mib) < 0 || push_number(argv, &n, "--max-size=", conf->max_mib) < 0)
 		return vc_error_set(err, ENOMEM, "vc-build: out of memory");

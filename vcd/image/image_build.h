@@ -17,6 +17,11 @@ struct image_build_conf {
 	const char *mirror;	  // NULL: IMAGE_DEFAULT_MIRROR
 	const char *mirror_proxy; // http://ADDRESS:PORT, or NULL
 	const char *import_path;  // the tar of an import: base, as vcd spooled it; or NULL
+	const char *parent;	  // raw file to grow from, or NULL
+	enum stage parent_stage;  // the last stage that it has
+	bool parent_complete;	  // its packages are all of the recipe's
+	const char *parent_lists; // apt's lists of its date, or NULL
+	bool keep;		  // stages that took IMAGE_KEEP_SECONDS or more are left in kept.STAGE
 	unsigned seconds;	  // 0: IMAGE_BUILD_SECONDS
 	unsigned mem_mib;	  // of the sandbox, where a cgroup can limit it; 0: IMAGE_BUILD_MEM_MIB
 	unsigned max_mib;	  // of content, whatever the recipe says; 0: IMAGE_SIZE_MAX
