@@ -233,7 +233,8 @@ static void test_publish(void **state)
 	snprintf(images, sizeof(images), "%s/images", dir);
 	assert_int_equal(store_open(images, &s, NULL, NULL), 0);
 	assert_int_equal(recipe_for_import("test", true, tar_path, &recipe, NULL), 0);
-	if (image_finish(s, recipe, 1000, work, &entry, &err) < 0)
+	vc_autojson struct json_object *built = NULL;
+	if (image_finish(s, recipe, true, 1000, work, &entry, &built, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_string_equal(entry.name, "test");
 	assert_int_equal(strlen(entry.key), 64);

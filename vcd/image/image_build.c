@@ -115,22 +115,27 @@ char *image_progress_format(const struct image_progress *p)
 
 // --- result --------------------------------------------------------------------------------------------------------------
 
-// What was resolved: the Release's digest and every package's version, without times and sizes.
-static int lock_digest(const char *work_dir, char ret[DIGEST_HEX_LEN], struct vc_error *err)
+static int read_build(const char *work_dir, struct json_object **ret, struct vc_error *err)
 {
 	vc_autofree char *path = NULL;
-	struct json_object *lock = NULL;
+	struct stat st;
 	if (asprintf(&path, "%s/build.json", work_dir) < 0)
 		return vc_error_set(err, ENOMEM, "image: out of memory");
-	struct stat st;
 	if (stat(path, &st) < 0)
 		return vc_error_errno(err, "%s", path);
 	if (st.st_size > IMAGE_META_MAX)
 		return vc_error_set(err, VC_EFAILED, "%s: more than %u bytes", path, IMAGE_META_MAX);
-	vc_autojson struct json_object *build = json_object_from_file(path);
-	if (!build || vc_json_obj(build, "lock", &lock, err) < 0)
-		return vc_error_set(err, VC_EFAILED, "%s: not what vc-build writes", path);
+	*ret = json_object_from_file(path);
+	return *ret ? 0 : vc_error_set(err, VC_EFAILED, "%s: not what vc-build writes", path);
+}
+
+// What was resolved: the Release's digest and every package's version, without times and sizes.
+static int lock_digest(struct json_object *build, char ret[DIGEST_HEX_LEN], struct vc_error *err)
+{
+	struct json_object *lock = NULL;
 	size_t len = 0;
+	if (vc_json_obj(build, "lock", &lock, err) < 0)
+		return vc_error_wrap(err, "build.json");
 	const char *text = vc_json_text(lock, &len);
 	if (!text)
 		return vc_error_set(err, ENOMEM, "image: out of memory");
@@ -140,12 +145,16 @@ static int lock_digest(const char *work_dir, char ret[DIGEST_HEX_LEN], struct vc
 	return 0;
 }
 
-int image_finish(struct store *s, const struct recipe *r, uid_t owner, const char *work_dir, struct store_entry *ret,
-		 struct vc_error *err)
+int image_finish(struct store *s, const struct recipe *r, bool named, uid_t owner, const char *work_dir, struct store_entry *ret,
+		 struct json_object **ret_build, struct vc_error *err)
 {
 	char lock[DIGEST_HEX_LEN], key[DIGEST_HEX_LEN];
-	if (lock_digest(work_dir, lock, err) < 0 || recipe_key(r, lock, key, err) < 0)
+	vc_autojson struct json_object *build = NULL;
+	if (read_build(work_dir, &build, err) < 0 || lock_digest(build, lock, err) < 0 || recipe_key(r, lock, key, err) < 0)
 		return vc_error_wrap(err, "image '%s'", r->name);
-	struct store_name name = {.name = r->name, .key = key, .owner = owner, .is_public = r->is_public};
-	return store_publish(s, work_dir, &name, ret, err);
+	struct store_name name = {.name = named ? r->name : NULL, .key = key, .owner = owner, .is_public = r->is_public};
+	if (store_publish(s, work_dir, &name, ret, err) < 0)
+		return -1;
+	*ret_build = vc_steal(&build);
+	return 0;
 }

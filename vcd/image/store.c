@@ -283,36 +283,53 @@ static int publish_locked(struct store *s, const char *staged, struct store_imag
 {
 	struct store_image *present = store_image_find(s, image->digest);
 	if (present) {
-		present->received = false;
+		present->received &= !record->name[0];
 	} else {
 		if (store_image_reserve(s, err) < 0 || store_file_commit(s->dirfd, staged, image->digest, err) < 0)
 			return -1;
 		store_image_append(s, image);
 	}
-	if (publish_name(s, record, err) < 0)
+	if (record->name[0] && publish_name(s, record, err) < 0)
 		return -1;
-	fill_entry(s, record, store_image_find(s, image->digest), ret);
+	fill_entry(s, record->name[0] ? record : NULL, store_image_find(s, image->digest), ret);
 	return 0;
 }
 
 int store_publish(struct store *s, const char *build_dir, const struct store_name *name, struct store_entry *ret,
 		  struct vc_error *err)
 {
-	struct store_record record;
+	struct store_record record = {0};
 	struct store_image image;
 	vc_autofree char *staged = NULL;
-	if (recipe_check_name(name->name, err) < 0)
+	const char *text = name->name ? name->name : "";
+	if (name->name && recipe_check_name(text, err) < 0)
 		return -1;
-	if (store_file_stage(s->dirfd, build_dir, &staged, &image, err) < 0)
-		return vc_error_wrap(err, "image '%s'", name->name);
-	int rc = record_fill(&record, name, image.digest, err);
+	if (store_file_stage(s->dirfd, build_dir, !name->name, &staged, &image, err) < 0)
+		return vc_error_wrap(err, "image '%s'", text);
+	int rc = name->name ? record_fill(&record, name, image.digest, err) : 0;
 	if (rc == 0) {
 		pthread_mutex_lock(&s->lock);
 		rc = publish_locked(s, staged, &image, &record, ret, err);
 		pthread_mutex_unlock(&s->lock);
 	}
 	store_file_discard(s->dirfd, staged); // nothing is there after a commit
-	return rc < 0 ? vc_error_wrap(err, "image '%s'", name->name) : 0;
+	return rc < 0 ? vc_error_wrap(err, "image '%s'", text) : 0;
+}
+
+int store_name(struct store *s, const char *digest, const struct store_name *name, struct store_entry *ret, struct vc_error *err)
+{
+	struct store_record record;
+	int rc = record_fill(&record, name, digest, err);
+	pthread_mutex_lock(&s->lock);
+	struct store_image *image = store_image_find(s, digest);
+	if (rc == 0 && !image)
+		rc = vc_error_set(err, VC_ENOTFOUND, "no image with digest %.64s", digest);
+	if (rc == 0)
+		rc = publish_name(s, &record, err);
+	if (rc == 0)
+		fill_entry(s, &record, store_image_find(s, digest), ret);
+	pthread_mutex_unlock(&s->lock);
+	return rc;
 }
 
 // --- look up ---------------------------------------------------------------------------------------------------

@@ -60,9 +60,11 @@ const char *store_dir(const struct store *s);
 
 // Takes build_dir/root.raw (and build_dir/build.json when it is there) into the store under a name.
 // build_dir must be on the store's file system; it is empty of both files afterwards. The name's former image
-// goes when nothing else names or pins it.
+// goes when nothing else names or pins it. With name->name NULL the image gets no name: it is a cached copy then.
 int store_publish(struct store *s, const char *build_dir, const struct store_name *name, struct store_entry *ret,
 		  struct vc_error *err);
+// Gives a further name to an image that is there.
+int store_name(struct store *s, const char *digest, const struct store_name *name, struct store_entry *ret, struct vc_error *err);
 // Rule: the user's own image of that name, else root's public one, else the oldest public one. "UID/NAME" names
 // an owner. VC_ENOTFOUND covers "not yours" as well.
 int store_lookup(struct store *s, const char *name, uid_t uid, struct store_entry *ret, struct vc_error *err);

@@ -424,7 +424,8 @@ static int take_raw(int buildfd, int at, const char *staged, struct vc_error *er
 	return vc_error_errno(err, "root.raw");
 }
 
-int store_file_stage(int at, const char *build_dir, char **ret_staged, struct store_image *ret, struct vc_error *err)
+int store_file_stage(int at, const char *build_dir, bool received, char **ret_staged, struct store_image *ret,
+		     struct vc_error *err)
 {
 	vc_autojson struct json_object *build = NULL;
 	vc_autofree char *staged = NULL;
@@ -433,7 +434,7 @@ int store_file_stage(int at, const char *build_dir, char **ret_staged, struct st
 		return vc_error_errno(err, "%s", build_dir);
 	if (read_build(dir, &build, err) < 0 || store_file_mkdir(at, &staged, err) < 0)
 		return -1;
-	if (take_raw(dir, at, staged, err) < 0 || store_file_describe(at, staged, build, false, ret, err) < 0) {
+	if (take_raw(dir, at, staged, err) < 0 || store_file_describe(at, staged, build, received, ret, err) < 0) {
 		store_file_discard(at, staged);
 		return -1;
 	}

@@ -29,7 +29,8 @@ int store_file_drop_leftovers(int dirfd, unsigned *ret_n, struct vc_error *err);
 // A fresh directory incoming/X; *ret is its path below dirfd.
 int store_file_mkdir(int dirfd, char **ret, struct vc_error *err);
 // Moves build_dir/root.raw into a fresh incoming directory and writes chunk list and image.json beside it.
-int store_file_stage(int dirfd, const char *build_dir, char **ret_staged, struct store_image *ret, struct vc_error *err);
+int store_file_stage(int dirfd, const char *build_dir, bool received, char **ret_staged, struct store_image *ret,
+		     struct vc_error *err);
 // Writes chunks and image.json for the raw file in `staged`. build, what build.json says, may be NULL.
 int store_file_describe(int dirfd, const char *staged, struct json_object *build, bool received,
 			struct store_image *ret, struct vc_error *err);
