@@ -13,6 +13,7 @@
 #define VC_STAGE_FILES_MAX 256	   // --vcluster-stage-in/out entries
 #define VC_MOUNTS_MAX 16	   // --vcluster-mount entries
 #define VC_PACKAGES_MAX 512	   // packages of a recipe or --vcluster-packages
+#define VC_PACKAGE_LEN_MAX 128	   // bytes of name=version; Debian's longest are near 80
 #define VC_MEM_MIN_MIB 64	   // smallest guest that boots Debian's kernel with the agent
 #define VC_RPC_BODY_MAX (16u << 20) // bytes of one control frame; largest is a view of VC_MEMBERS_MAX members, or a recipe's files
 #define VC_FRAME_HEADER_LEN 12	   // bytes, see docs/protocol.md

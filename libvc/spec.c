@@ -12,6 +12,8 @@
 const struct vc_spec_option vc_spec_options[VC_SPEC_OPTS] = {
 	[VC_SPEC_OPT_IMAGE] = {"vcluster", "VCLUSTER_OPT_IMAGE", "IMAGE",
 			       "run the job in a virtual cluster of machines booted from IMAGE", false},
+	[VC_SPEC_OPT_PACKAGES] = {"vcluster-packages", "VCLUSTER_OPT_PACKAGES", "PACKAGE,...",
+				  "Debian packages to have beside those of IMAGE", true},
 	[VC_SPEC_OPT_VMS] = {"vcluster-vms", "VCLUSTER_OPT_VMS", "K", "virtual machines per host (default 1)", false},
 	[VC_SPEC_OPT_CPUS] = {"vcluster-cpus", "VCLUSTER_OPT_CPUS", "N",
 			      "virtual CPUs of each machine (default: the host's share, divided)", false},
@@ -57,6 +59,7 @@ void vc_spec_destroy(struct vc_spec *spec)
 		return;
 	mounts_truncate(spec, 0);
 	free(spec->mounts);
+	vc_strv_free(spec->packages);
 	vc_strv_free(spec->stage_in);
 	vc_strv_free(spec->stage_out);
 	free(spec->image);
@@ -110,7 +113,8 @@ static bool mounts_equal(const struct vc_spec *a, const struct vc_spec *b)
 bool vc_spec_equal(const struct vc_spec *a, const struct vc_spec *b)
 {
 	return str_equal(a->image, b->image) && a->vms == b->vms && a->cpus == b->cpus && a->mem_mib == b->mem_mib &&
-	       a->script == b->script && mounts_equal(a, b) && strv_equal(a->stage_in, b->stage_in) &&
+	       a->script == b->script && mounts_equal(a, b) && strv_equal(a->packages, b->packages) &&
+	       strv_equal(a->stage_in, b->stage_in) &&
 	       strv_equal(a->stage_out, b->stage_out);
 }
 
@@ -314,8 +318,40 @@ static bool strv_has(char *const *v, const char *s)
 	return false;
 }
 
+struct list_rule {
+	int (*check)(const char *what, const char *item, struct vc_error *err);
+	size_t max;
+	const char *things;
+};
+
+static int check_file(const char *what, const char *item, struct vc_error *err)
+{
+	return check_text(what, item, VC_PATH_MAX - 1, err);
+}
+
+#define LOWER_DIGITS "abcdefghijklmnopqrstuvwxyz0123456789"
+#define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+int vc_check_package(const char *what, const char *package, struct vc_error *err)
+{
+	size_t name = strcspn(package, "="), len = strlen(package);
+	const char *version = package[name] ? package + name + 1 : NULL;
+	bool ok = len <= VC_PACKAGE_LEN_MAX && name >= 2 && strchr(LOWER_DIGITS, package[0]) &&
+		  strspn(package, LOWER_DIGITS "+.-") == name;
+	if (ok && version)
+		ok = version[0] && strchr(LOWER_DIGITS UPPER, version[0]) &&
+		     strspn(version, LOWER_DIGITS UPPER ".+:~-") == strlen(version);
+	if (ok)
+		return 0;
+	return vc_error_set(err, VC_EUSER, "%s%spackage '%.80s' is not a Debian package name, optionally with =VERSION",
+			    what, what[0] ? ": " : "", package);
+}
+
+static const struct list_rule file_rule = {check_file, VC_STAGE_FILES_MAX, "files"};
+static const struct list_rule package_rule = {vc_check_package, VC_PACKAGES_MAX, "packages"};
+
 // *list gets a longer copy with the new items, or stays as it was.
-static int add_files(char ***list, const char *what, char *const *items, struct vc_error *err)
+static int add_items(char ***list, const struct list_rule *rule, const char *what, char *const *items, struct vc_error *err)
 {
 	size_t old = strv_len(*list), n = 0;
 	vc_autostrv char **grown = calloc(old + strv_len(items) + 1, sizeof(*grown));
@@ -323,12 +359,12 @@ static int add_files(char ***list, const char *what, char *const *items, struct 
 		return vc_error_errno(err, "%s", what);
 	for (size_t i = 0; i < old + strv_len(items); i++) {
 		const char *item = i < old ? (*list)[i] : items[i - old];
-		if (check_text(what, item, VC_PATH_MAX - 1, err) < 0)
+		if (rule->check(what, item, err) < 0)
 			return -1;
 		if (strv_has(grown, item))
 			continue;
-		if (n == VC_STAGE_FILES_MAX)
-			return vc_error_set(err, VC_EUSER, "%s: more than %d files", what, VC_STAGE_FILES_MAX);
+		if (n == rule->max)
+			return vc_error_set(err, VC_EUSER, "%s: more than %zu %s", what, rule->max, rule->things);
 		grown[n] = strdup(item);
 		if (!grown[n++])
 			return vc_error_errno(err, "%s", what);
@@ -338,22 +374,27 @@ static int add_files(char ***list, const char *what, char *const *items, struct 
 	return 0;
 }
 
-static int add_files_text(char ***list, const char *what, const char *value, struct vc_error *err)
+static int add_text(char ***list, const struct list_rule *rule, const char *what, const char *value, struct vc_error *err)
 {
 	vc_autostrv char **items = NULL;
-	if (vc_parse_list(what, value, ',', VC_STAGE_FILES_MAX, &items, err) < 0)
+	if (vc_parse_list(what, value, ',', rule->max, &items, err) < 0)
 		return -1;
-	return add_files(list, what, items, err);
+	return add_items(list, rule, what, items, err);
+}
+
+static int set_packages(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err)
+{
+	return add_text(&spec->packages, &package_rule, what, value, err);
 }
 
 static int set_stage_in(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err)
 {
-	return add_files_text(&spec->stage_in, what, value, err);
+	return add_text(&spec->stage_in, &file_rule, what, value, err);
 }
 
 static int set_stage_out(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err)
 {
-	return add_files_text(&spec->stage_out, what, value, err);
+	return add_text(&spec->stage_out, &file_rule, what, value, err);
 }
 
 // "/a" + "b/../c" -> "/a/c"; text only, so that a name means the same before and after the file exists.
@@ -414,7 +455,8 @@ int vc_spec_resolve_files(struct vc_spec *spec, const char *dir, struct vc_error
 typedef int (*setter)(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err);
 
 static const setter setters[VC_SPEC_OPTS] = {
-	[VC_SPEC_OPT_IMAGE] = set_image,	 [VC_SPEC_OPT_VMS] = set_vms,
+	[VC_SPEC_OPT_IMAGE] = set_image,	 [VC_SPEC_OPT_PACKAGES] = set_packages,
+	[VC_SPEC_OPT_VMS] = set_vms,
 	[VC_SPEC_OPT_CPUS] = set_cpus,		 [VC_SPEC_OPT_MEM] = set_mem,
 	[VC_SPEC_OPT_SCRIPT] = set_script,	 [VC_SPEC_OPT_MOUNT] = set_mounts,
 	[VC_SPEC_OPT_STAGE_IN] = set_stage_in,	 [VC_SPEC_OPT_STAGE_OUT] = set_stage_out,
@@ -443,6 +485,7 @@ int vc_spec_set_by_name(struct vc_spec *spec, const char *name, const char *valu
 static int check_without_image(const struct vc_spec *spec, struct vc_error *err)
 {
 	const bool given[VC_SPEC_OPTS] = {
+		[VC_SPEC_OPT_PACKAGES] = spec->packages != NULL,
 		[VC_SPEC_OPT_VMS] = spec->vms != 1,	     [VC_SPEC_OPT_CPUS] = spec->cpus != 0,
 		[VC_SPEC_OPT_MEM] = spec->mem_mib != 0,	     [VC_SPEC_OPT_SCRIPT] = spec->script != VC_SPEC_SCRIPT_GUEST,
 		[VC_SPEC_OPT_MOUNT] = spec->n_mounts != 0,   [VC_SPEC_OPT_STAGE_IN] = spec->stage_in != NULL,
@@ -501,6 +544,8 @@ static int put_optional(struct json_object *obj, const struct vc_spec *spec)
 	if (spec->cpus && vc_json_add_u64(obj, "cpus", spec->cpus) < 0)
 		return -1;
 	if (spec->mem_mib && vc_json_add_u64(obj, "mem_mib", spec->mem_mib) < 0)
+		return -1;
+	if (spec->packages && vc_json_add_strv(obj, "packages", spec->packages) < 0)
 		return -1;
 	if (spec->n_mounts && vc_json_add(obj, "mounts", mounts_to_json(spec)) < 0)
 		return -1;
@@ -572,23 +617,24 @@ static int get_mounts(struct vc_spec *spec, struct json_object *obj, struct vc_e
 	return 0;
 }
 
-static int get_files(char ***ret, struct json_object *obj, const char *key, struct vc_error *err)
+static int get_items(char ***ret, const struct list_rule *rule, size_t len_max, struct json_object *obj, const char *key,
+		     struct vc_error *err)
 {
 	struct json_object *list = NULL;
-	if (vc_json_array_opt(obj, key, VC_STAGE_FILES_MAX, &list, err) < 0)
+	if (vc_json_array_opt(obj, key, rule->max, &list, err) < 0)
 		return -1;
 	if (!list)
 		return 0;
 	vc_autostrv char **items = NULL;
-	if (vc_json_strv(obj, key, VC_STAGE_FILES_MAX, VC_PATH_MAX - 1, &items, err) < 0)
+	if (vc_json_strv(obj, key, rule->max, len_max, &items, err) < 0)
 		return -1;
-	return add_files(ret, key, items, err);
+	return add_items(ret, rule, key, items, err);
 }
 
 static int refuse_unknown_keys(struct json_object *obj, struct vc_error *err)
 {
 	static const char *const known[] = {"v",      "image",	"vms",	    "cpus",	"mem_mib",
-					    "script", "mounts", "stage_in", "stage_out"};
+					    "script", "mounts", "stage_in", "stage_out", "packages"};
 	struct json_object_iterator end = json_object_iter_end(obj);
 	for (struct json_object_iterator it = json_object_iter_begin(obj); !json_object_iter_equal(&it, &end);
 	     json_object_iter_next(&it)) {
@@ -611,7 +657,9 @@ struct vc_spec *vc_spec_from_json(struct json_object *obj, struct vc_error *err)
 	}
 	if (get_version(obj, err) < 0 || refuse_unknown_keys(obj, err) < 0 || get_image(spec, obj, err) < 0 ||
 	    get_sizes(spec, obj, err) < 0 || get_script(spec, obj, err) < 0 || get_mounts(spec, obj, err) < 0 ||
-	    get_files(&spec->stage_in, obj, "stage_in", err) < 0 || get_files(&spec->stage_out, obj, "stage_out", err) < 0) {
+	    get_items(&spec->packages, &package_rule, VC_PACKAGE_LEN_MAX, obj, "packages", err) < 0 ||
+	    get_items(&spec->stage_in, &file_rule, VC_PATH_MAX - 1, obj, "stage_in", err) < 0 ||
+	    get_items(&spec->stage_out, &file_rule, VC_PATH_MAX - 1, obj, "stage_out", err) < 0) {
 		vc_error_wrap(err, "spec");
 		if (err)
 			err->code = VC_EUSER;

@@ -38,9 +38,13 @@ struct vc_spec {
 	enum vc_spec_script script;
 	struct vc_spec_mount *mounts;
 	size_t n_mounts;
-	char **stage_in; // NULL-terminated vectors; NULL when empty
+	char **packages; // Debian packages beside the image's; NULL-terminated vectors, NULL when empty
+	char **stage_in;
 	char **stage_out;
 };
+
+// NAME or NAME=VERSION, as Debian writes them; also for recipes.
+int vc_check_package(const char *what, const char *package, struct vc_error *err);
 
 struct vc_spec *vc_spec_create(void); // the defaults; NULL without memory
 void vc_spec_destroy(struct vc_spec *spec);
@@ -56,6 +60,7 @@ enum vc_spec_opt {
 	VC_SPEC_OPT_MOUNT,
 	VC_SPEC_OPT_STAGE_IN,
 	VC_SPEC_OPT_STAGE_OUT,
+	VC_SPEC_OPT_PACKAGES,
 	VC_SPEC_OPTS
 };
 

@@ -11,11 +11,14 @@
 
 #include "libvc/buf.h"
 #include "libvc/cleanup.h"
+#include "libvc/client.h"
+#include "libvc/json.h"
 #include "plugins/multiprog.h"
 #include "plugins/plugin.h"
 
 #define SLURM_OPTION_PREFIX "SLURM_SPANK__SLURM_SPANK_OPTION_vcluster_" // + the option's name, '_' for '-'
 #define VARIABLE_MAX 128						// bytes of such a variable's name
+#define WANT_MS 3000 // ms that a submission may wait for vcd's word; it answers in one
 #define CMDLINE_MAX (2u << 20)						// bytes of /proc/self/cmdline, as ARG_MAX
 
 // Exported by Slurm since 2.x, declared in no public header: strings that Slurm may free come from its allocator.
@@ -77,13 +80,32 @@ static int resolve_files(struct vc_spec *spec, struct vc_error *err)
 	return vc_spec_resolve_files(spec, dir, err);
 }
 
+// The controller's vcd learns what the job is to need, and builds it while the job is queued. Without a vcd here, or
+// without an answer, it is built when the job starts. What cannot be built is said now; the job may still be right.
+static void want_image(const struct plugin *p, const struct vc_spec *spec)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	const struct vc_client_opts opts = {.path = p->args.socket, .timeout_ms = WANT_MS};
+	if (!spec->packages)
+		return; // it is there, or nobody can build it
+	vc_autojson struct json_object *params = json_object_new_object();
+	if (vc_json_add_str(params, "image", spec->image) < 0 || vc_json_add_strv(params, "packages", spec->packages) < 0)
+		return;
+	vc_autoclient struct vc_client *vcd = vc_client_connect(&opts, NULL);
+	if (vcd && vc_client_call(vcd, "image.want", params, WANT_MS, NULL, NULL, NULL, &err) < 0 && err.code == VC_EUSER)
+		slurm_info("vcluster: the image cannot be built while the job waits: %s", err.text);
+}
+
 int submit_post_opt(struct plugin *p, spank_t sp)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	vc_autospec struct vc_spec *spec = NULL;
 	if (options_build(&p->options, &spec, &err) == 0 &&
-	    (!spec || (resolve_files(spec, &err) == 0 && set_spec(sp, spec, &err) == 0)))
+	    (!spec || (resolve_files(spec, &err) == 0 && set_spec(sp, spec, &err) == 0))) {
+		if (spec)
+			want_image(p, spec);
 		return 0;
+	}
 	plugin_say(&err);
 	return -1;
 }

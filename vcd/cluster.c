@@ -16,6 +16,7 @@
 #include "vcd/conf.h"
 #include "vcd/fanout.h"
 #include "vcd/fault.h"
+#include "vcd/images.h"
 #include "vcd/slurmctl.h"
 #include "vcd/state.h"
 #include "vcd/vcd.h"
@@ -29,6 +30,7 @@
 
 static int enter_waiting(struct cluster *c, struct vc_error *err);
 static int enter_loading(struct cluster *c, struct vc_error *err);
+static int enter_building(struct cluster *c, struct vc_error *err);
 static int enter_preparing(struct cluster *c, struct vc_error *err);
 static int enter_booting(struct cluster *c, struct vc_error *err);
 static int enter_forming(struct cluster *c, struct vc_error *err);
@@ -47,7 +49,8 @@ static const struct {
 	enum cluster_phase next;
 } phases[CLUSTER_PHASES] = {
 	[CLUSTER_WAITING] = {"waiting", enter_waiting, CLUSTER_LOADING},
-	[CLUSTER_LOADING] = {"loading", enter_loading, CLUSTER_PREPARING},
+	[CLUSTER_LOADING] = {"loading", enter_loading, CLUSTER_BUILDING},
+	[CLUSTER_BUILDING] = {"building", enter_building, CLUSTER_PREPARING},
 	[CLUSTER_PREPARING] = {"preparing", enter_preparing, CLUSTER_BOOTING},
 	[CLUSTER_BOOTING] = {"booting", enter_booting, CLUSTER_FORMING},
 	[CLUSTER_FORMING] = {"forming", enter_forming, CLUSTER_STAGING},
@@ -142,6 +145,7 @@ static void stop_work(struct cluster *c)
 	c->fanout = NULL;
 	fanout_cancel(c->pausing);
 	c->pausing = NULL;
+	images_wish_cancel(vc_steal(&c->wish));
 	if (c->work)
 		work_cancel(c->work);
 	c->work = NULL;
@@ -382,6 +386,58 @@ static int enter_loading(struct cluster *c, struct vc_error *err)
 		return -1;
 	}
 	return 0;
+}
+
+// --- the image -----------------------------------------------------------------------------------------------------
+
+static void image_is_known(struct cluster *c, const struct images_found *image)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (clusterplan_set_image(c, image, &err) < 0)
+		cluster_fail(c, &err);
+	else
+		step_ok(c);
+}
+
+static void image_done(void *ctx, const struct images_found *image, const struct vc_error *err)
+{
+	struct cluster *c = ctx;
+	struct vc_error why = VC_ERROR_INIT;
+	c->wish = NULL;
+	if (image) {
+		image_is_known(c, image);
+		return;
+	}
+	vc_error_set(&why, err->code, "image '%s' with --vcluster-packages: %s", c->plan->spec->image, err->text);
+	cluster_fail(c, &why);
+}
+
+static void image_progress(void *ctx, const char *text)
+{
+	struct cluster *c = ctx;
+	for (size_t i = 0; i < c->n_hosts; i++)
+		host_phase(c, i, "waits for the image", text);
+	clusters_notify(c);
+}
+
+static int enter_building(struct cluster *c, struct vc_error *err)
+{
+	struct images_found found;
+	arm_start_deadline(c);
+	if (!c->plan) { // of a controller that was restarted: a plan is saved when it has its image
+		go_to(c, CLUSTER_LOADING);
+		return 0;
+	}
+	struct images_wish_args args = {.name = c->plan->spec->image,
+					.packages = c->plan->spec->packages,
+					.uid = c->plan->owner.uid,
+					.done = image_done,
+					.progress = image_progress,
+					.ctx = c};
+	int rc = images_want(c->owner->vcd->images, &args, &found, &c->wish, err);
+	if (rc == 0)
+		image_is_known(c, &found);
+	return rc < 0 ? -1 : 0;
 }
 
 // --- steps on the hosts --------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 enum cluster_phase {
 	CLUSTER_WAITING,   // an earlier incarnation of the job is being torn down
 	CLUSTER_LOADING,   // job and owner are asked of slurmctld; then the plan is made
+	CLUSTER_BUILDING,  // the image is looked up, or built, or waited for
 	CLUSTER_PREPARING, // hosts: image, network
 	CLUSTER_BOOTING,   // hosts: machines until their agents said hello
 	CLUSTER_FORMING,   // hosts: view 1 in every guest
@@ -64,7 +65,8 @@ struct cluster {
 	uint32_t vni;
 	char *spec_text;
 	struct plan *plan; // from LOADING on
-	struct json_object *plan_json;
+	struct json_object *plan_json; // from BUILDING on: the plan has its image then
+	struct images_wish *wish; // while the image is being built
 	struct view *view; // from FORMING on
 	struct cluster_host *hosts;
 	size_t n_hosts;
@@ -116,6 +118,8 @@ struct slurmctl_job;
 int clusterplan_make(struct cluster *c, const struct slurmctl_job *job, struct plan_owner *owner, struct vc_error *err);
 // clusterpause.c
 void cluster_follow_suspension(struct cluster *c, bool suspended); // as slurmctld says of the job
+struct images_found;
+int clusterplan_set_image(struct cluster *c, const struct images_found *image, struct vc_error *err); // completes the plan
 // clusterjson.c
 struct json_object *cluster_to_json(const struct cluster *c, bool full);
 struct json_object *cluster_row_to_json(const void *row, bool full); // a struct state_cluster of one that is over

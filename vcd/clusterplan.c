@@ -52,18 +52,6 @@ static int copy_hosts(struct plan *plan, const struct slurmctl_job *job, struct 
 	return 0;
 }
 
-static int fill_image(struct cluster *c, struct plan *plan, struct vc_error *err)
-{
-	struct images *images = c->owner->vcd->images;
-	if (images_resolve(images, plan->spec->image, plan->owner.uid, plan->image_digest, &plan->image_trusted, err) < 0)
-		return -1;
-	if (plan->spec->n_mounts && !plan->image_trusted)
-		return vc_error_set(err, VC_EUSER, "--vcluster-mount: image '%s' is not one that the site trusts with host "
-				    "directories (trusted-images of vcd.conf)", plan->spec->image);
-	snprintf(plan->image_name, sizeof(plan->image_name), "%s", plan->spec->image);
-	return 0;
-}
-
 static int fill_net(struct cluster *c, struct plan *plan, struct vc_error *err)
 {
 	const struct conf *conf = c->owner->vcd->conf;
@@ -96,7 +84,8 @@ static int fill_plan(struct cluster *c, const struct slurmctl_job *job, struct p
 	if (!plan->spec->image)
 		return vc_error_set(err, VC_EUSER, "job %u: no image was named: use --vcluster=IMAGE", c->key.job);
 	fill_secret(plan);
-	if (fill_image(c, plan, err) < 0 || fill_net(c, plan, err) < 0)
+	snprintf(plan->image_name, sizeof(plan->image_name), "%s", plan->spec->image);
+	if (fill_net(c, plan, err) < 0)
 		return -1;
 	return plan_make(plan, &limits, err);
 }
@@ -115,10 +104,19 @@ int clusterplan_make(struct cluster *c, const struct slurmctl_job *job, struct p
 	*owner = (struct plan_owner){0};
 	if (fill_plan(c, job, plan, err) < 0)
 		return -1;
-	struct json_object *json = plan_to_json(plan);
-	if (!json)
-		return vc_error_errno(err, "plan");
 	c->plan = vc_steal(&plan);
-	c->plan_json = json;
 	return cluster_set_hosts(c, err);
+}
+
+int clusterplan_set_image(struct cluster *c, const struct images_found *image, struct vc_error *err)
+{
+	struct plan *plan = c->plan;
+	if (plan->spec->n_mounts && !image->trusted)
+		return vc_error_set(err, VC_EUSER, "--vcluster-mount: image '%s'%s is not one that the site trusts with host "
+				    "directories (trusted-images of vcd.conf)", plan->spec->image,
+				    plan->spec->packages ? " with more packages" : "");
+	memcpy(plan->image_digest, image->digest, sizeof(plan->image_digest));
+	plan->image_trusted = image->trusted;
+	c->plan_json = plan_to_json(plan);
+	return c->plan_json ? 0 : vc_error_errno(err, "plan");
 }

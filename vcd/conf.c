@@ -398,6 +398,7 @@ static const struct option options[] = {
 	DURATION("image-build-timeout", build_timeout_ms, "60m", 1000),
 	MIB("image-build-mem", build_mem_mib, "4G", 64, 1u << 20),
 	MIB("image-max-size", image_max_mib, "64G", 16, 1u << 24),
+	MIB("image-cache-size", image_cache_mib, "32G", 0, 1u << 30),
 	NUMBER("image-build-jobs", build_jobs, "2", 1, 64),
 	NUMBER("image-build-jobs-per-user", build_jobs_per_user, "1", 1, 64),
 	MIB("image-space-per-user", image_user_mib, "256G", 1, 1u << 24),

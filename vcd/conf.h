@@ -84,6 +84,7 @@ struct conf {
 	uint64_t build_timeout_ms;	 // image-build-timeout
 	uint64_t build_mem_mib;		 // image-build-mem
 	uint64_t image_max_mib;		 // image-max-size
+	uint64_t image_cache_mib;	 // image-cache-size: of build stages and images without a name
 	uint32_t build_jobs;		 // image-build-jobs: at once
 	uint32_t build_jobs_per_user;	 // image-build-jobs-per-user: of them, of one user other than root
 	uint64_t image_user_mib;	 // image-space-per-user: data of all images of one user other than root

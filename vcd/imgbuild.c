@@ -18,6 +18,7 @@
 #include "libvc/json.h"
 #include "vcd/conf.h"
 #include "vcd/image/image_build.h"
+#include "vcd/image/imgcache.h"
 #include "vcd/image/store.h"
 #include "vcd/vcd.h"
 #include "vcd/work.h"
@@ -43,6 +44,7 @@ struct imgbuild {
 	int term_signal;
 	struct vc_buf line;
 	struct vc_error failure; // the child's last word
+	struct imgcache_parent parent;
 	struct store_entry entry;
 };
 
@@ -91,6 +93,7 @@ static int remove_run(void *ctx, struct vc_error *err)
 static void build_free(void *ctx)
 {
 	struct imgbuild *b = ctx;
+	imgcache_end(b->args.cache, &b->parent);
 	vc_buf_clear(&b->line);
 	json_object_put(b->json);
 	recipe_destroy(b->recipe);
@@ -130,8 +133,8 @@ static void build_end(struct imgbuild *b)
 
 static void build_fail(struct imgbuild *b, const struct vc_error *err)
 {
-	vc_log_ctx(VC_LOG_NOTICE, rpc_log(b->args.req), "image %s: build failed: %s", b->recipe->name, err->text);
-	rpc_reply_error(b->args.req, err);
+	vc_log_notice("image %s: build failed: %s", b->recipe->name, err->text);
+	b->args.done(b->args.ctx, NULL, err);
 	build_end(b);
 }
 
@@ -140,7 +143,14 @@ static void build_fail(struct imgbuild *b, const struct vc_error *err)
 static int finish_run(void *ctx, struct vc_error *err)
 {
 	struct imgbuild *b = ctx;
-	return image_finish(b->args.store, b->recipe, b->args.owner, b->work_dir, &b->entry, err);
+	struct vc_error why = VC_ERROR_INIT;
+	vc_autojson struct json_object *build = NULL;
+	if (image_finish(b->args.store, b->recipe, b->work_dir, &b->entry, &build, err) < 0)
+		return -1;
+	// The image is there; what is not cached only costs the next build some time.
+	if (imgcache_keep(b->args.cache, b->recipe, &b->parent, b->work_dir, build, &b->entry, &why) < 0)
+		vc_log_warning("image %s: %s", b->recipe->name, why.text);
+	return 0;
 }
 
 static void finish_done(void *ctx, const struct vc_error *err)
@@ -150,13 +160,8 @@ static void finish_done(void *ctx, const struct vc_error *err)
 		build_fail(b, err);
 		return;
 	}
-	struct json_object *result = json_object_new_object();
-	vc_json_add_str(result, "digest", b->entry.digest);
-	vc_json_add_str(result, "name", b->entry.name);
-	vc_json_add_u64(result, "size", b->entry.size);
-	vc_json_add_u64(result, "data_bytes", b->entry.data_bytes);
-	vc_log_ctx(VC_LOG_INFO, rpc_log(b->args.req), "image %s: published as %s", b->entry.name, b->entry.digest);
-	rpc_reply(b->args.req, result);
+	vc_log_info("image %s: published as %s", b->recipe->name, b->entry.digest);
+	b->args.done(b->args.ctx, &b->entry, NULL);
 	build_end(b);
 }
 
@@ -219,7 +224,7 @@ static void take_line(struct imgbuild *b, const char *line, size_t len)
 	vc_json_add_str(params, "stage", progress.stage);
 	vc_json_add_str(params, "text", progress.text);
 	vc_json_add(params, "seconds", json_object_new_double(progress.seconds));
-	rpc_notify(b->args.req, "image.progress", params);
+	b->args.progress(b->args.ctx, params);
 }
 
 static void take_lines(struct imgbuild *b)
@@ -294,6 +299,11 @@ static int build_argv(struct imgbuild *b, char ***ret, struct vc_error *err)
 	struct image_build_conf build = {.mirror = conf->mirror[0] ? conf->mirror : NULL,
 					 .mirror_proxy = conf->mirror_proxy[0] ? conf->mirror_proxy : NULL,
 					 .import_path = b->import_path,
+					 .parent = b->parent.raw,
+					 .parent_stage = b->parent.stage,
+					 .parent_complete = b->parent.complete,
+					 .parent_lists = b->parent.lists,
+					 .keep = true,
 					 .seconds = (unsigned)(conf->build_timeout_ms / 1000),
 					 .mem_mib = (unsigned)conf->build_mem_mib,
 					 .max_mib = (unsigned)(b->args.max_mib < conf->image_max_mib ? b->args.max_mib : conf->image_max_mib)};
@@ -339,7 +349,7 @@ static int write_all(int fd, const uint8_t *data, size_t len)
 
 static void import_fail(struct imgbuild *b)
 {
-	b->args.req = NULL; // rpc answers it with our error
+	b->args.done(b->args.ctx, NULL, NULL); // rpc answers the request with our error
 	build_end(b);
 }
 
@@ -374,27 +384,21 @@ static int import_open(struct imgbuild *b, struct vc_error *err)
 	b->import_fd = open(b->import_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (b->import_fd < 0)
 		return vc_error_errno(err, "%s", b->import_path);
-	return rpc_data_open(b->args.req, &import_ops, b, err);
+	return rpc_data_open(b->args.import, &import_ops, b, err);
 }
 
 // --- life ----------------------------------------------------------------------------------------------------------
 
 void imgbuild_stop(struct imgbuild *b)
 {
+	struct vc_error err = VC_ERROR_INIT;
 	b->canceled = true;
 	if (b->spawned && uv_is_active((uv_handle_t *)&b->process))
 		uv_process_kill(&b->process, SIGTERM); // vc-build ends its sandbox
-}
-
-static void caller_gone(struct rpc_request *req, void *ctx)
-{
-	struct imgbuild *b = ctx;
-	struct vc_error err = VC_ERROR_INIT;
-	imgbuild_stop(b);
 	if (b->spawned)
 		return; // answered when the child is gone
-	vc_error_set(&err, VC_ECANCELED, "the caller went away");
-	rpc_reply_error(req, &err);
+	vc_error_set(&err, VC_ECANCELED, "image %s: the build was canceled", b->recipe->name);
+	b->args.done(b->args.ctx, NULL, &err);
 	build_end(b);
 }
 
@@ -415,13 +419,12 @@ static int make_dirs(struct imgbuild *b, struct vc_error *err)
 static int build_begin(struct imgbuild *b, struct vc_error *err)
 {
 	b->json = recipe_to_json(b->recipe, err);
-	if (!b->json || make_dirs(b, err) < 0)
+	if (!b->json || imgcache_begin(b->args.cache, b->recipe, b->args.refresh, &b->parent, err) < 0 || make_dirs(b, err) < 0)
 		return -1;
 	if (b->args.import ? import_open(b, err) < 0 : build_spawn(b, err) < 0) {
 		remove_run(b, NULL);
 		return -1;
 	}
-	rpc_on_cancel(b->args.req, caller_gone, b);
 	return 0;
 }
 

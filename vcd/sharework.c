@@ -26,6 +26,7 @@
 #include "vcd/host.h"
 #include "vcd/hv.h"
 #include "vcd/image/image_limits.h"
+#include "vcd/image/imgcache.h"
 #include "vcd/image/store.h"
 #include "vcd/images.h"
 #include "vcd/net.h"
@@ -140,6 +141,7 @@ static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
 	snprintf(w->short_id, sizeof(w->short_id), "%.*s", PLAN_SHORT_LEN, w->plan->id);
 	w->hv = host_hv(vcd->host);
 	w->store = images_store(vcd->images);
+	w->cache = images_cache(vcd->images);
 	w->fake = hv_is_fake(w->hv);
 	w->vxlan_port = conf->vxlan_port;
 	fill_qemu_user(w, conf);
@@ -280,7 +282,10 @@ int sharework_image(struct sharework *w, struct vc_error *err)
 		return 0;
 	if (!store_has(w->store, digest) && fetch_image(w, err) < 0 && !store_has(w->store, digest))
 		return vc_error_wrap(err, "fetch image %s", w->plan->image_name);
-	return store_pin(w->store, digest, w->plan->id, err);
+	if (store_pin(w->store, digest, w->plan->id, err) < 0)
+		return -1;
+	(void)imgcache_fetched(w->cache, digest, 0, NULL); // a use; other copies may have to go for it
+	return 0;
 }
 
 int sharework_unpin(struct sharework *w, struct vc_error *err)

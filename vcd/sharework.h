@@ -17,6 +17,7 @@
 
 struct conf;
 struct hv;
+struct imgcache;
 struct store;
 struct vcd;
 
@@ -43,6 +44,7 @@ struct sharework {
 
 	struct hv *hv;
 	struct store *store;
+	struct imgcache *cache;
 	char *own_name; // host name for sessions with other vcds
 	char *munge_socket;
 	char *controller; // its address, for fetching; NULL on the controller itself

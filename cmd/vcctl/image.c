@@ -38,14 +38,18 @@ static int print_built(const struct ctl *ctl, struct json_object *result)
 	if (ctl->json)
 		return ctl_print_json(result);
 	char size[CTL_TEXT];
+	bool cached = false;
+	(void)vc_json_bool_opt(result, "cached", &cached, NULL);
 	printf("%s %.*s", ctl_str(result, "name"), DIGEST_SHOWN, ctl_str(result, "digest"));
 	if (ctl_u64(result, "size"))
 		printf(" %s", ctl_text_bytes(ctl_u64(result, "size"), size));
+	if (cached)
+		fputs(" (cached)", stdout);
 	putchar('\n');
 	return CTL_OK;
 }
 
-static struct json_object *recipe_params(const struct recipe *recipe, struct vc_error *err)
+static struct json_object *recipe_params(const struct ctl *ctl, const struct recipe *recipe, struct vc_error *err)
 {
 	struct json_object *json = recipe_to_json(recipe, err);
 	if (!json)
@@ -53,6 +57,8 @@ static struct json_object *recipe_params(const struct recipe *recipe, struct vc_
 	struct json_object *params = json_object_new_object();
 	vc_json_add(params, "recipe", json);
 	vc_json_add_str(params, "name", recipe->name);
+	if (ctl->refresh)
+		vc_json_add_bool(params, "refresh", true);
 	if (recipe->base == RECIPE_BASE_IMPORT) {
 		vc_json_add_str(params, "visibility", recipe->is_public ? "public" : "private");
 		vc_json_add_u64(params, "size", recipe->import_size);
@@ -89,7 +95,7 @@ static int send_tar(struct vc_client *client, const char *path, struct vc_error 
 static int build_recipe(const struct ctl *ctl, const struct recipe *recipe, struct json_object **ret, struct vc_error *err)
 {
 	bool import = recipe->base == RECIPE_BASE_IMPORT;
-	vc_autojson struct json_object *params = recipe_params(recipe, err);
+	vc_autojson struct json_object *params = recipe_params(ctl, recipe, err);
 	vc_autoclient struct vc_client *client = !params ? NULL : import ? ctl_connect_controller(ctl, err) : ctl_connect(ctl, err);
 	if (!client)
 		return -1;

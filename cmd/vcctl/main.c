@@ -17,6 +17,7 @@ enum opt {
 	OPT_PUBLIC = 1 << 13,
 	OPT_PTY = 1 << 14,
 	OPT_ROOT = 1 << 15,
+	OPT_REFRESH = 1 << 16,
 };
 
 static const struct verb {
@@ -40,8 +41,8 @@ static const struct verb {
 	 "vcctl exec 123 vc123-1 -- ps aux", OPT_PTY | OPT_ROOT, 2, 1 << 16, ctl_exec},
 	{"cp", NULL, "SRC... DST", "copy to or from members, as JOB:MEMBER:PATH",
 	 "vcctl cp input.dat 123:all:/tmp/", OPT_JSON, 2, 1 << 16, ctl_cp},
-	{"image", "build", "RECIPE", "build an image from a recipe", "vcctl image build mpich.recipe", OPT_JSON, 1, 1,
-	 ctl_image_build},
+	{"image", "build", "RECIPE", "build an image from a recipe; --refresh: with the versions of today", "vcctl image build mpich.recipe",
+	 OPT_JSON | OPT_REFRESH, 1, 1, ctl_image_build},
 	{"image", "import", "NAME TAR", "make an image of a tar; --public: for everybody",
 	 "vcctl image import mine root.tar.zst", OPT_JSON | OPT_PUBLIC, 2, 2, ctl_image_import},
 	{"image", "list", "", "your images and public ones", "vcctl image list", OPT_JSON, 0, 0, ctl_image_list},
@@ -88,7 +89,7 @@ static int help_verb(const struct verb *v)
 		unsigned bit;
 		const char *text;
 	} names[] = {{OPT_JSON, " [--json]"}, {OPT_ALL, " [--all]"}, {OPT_WATCH, " [--watch]"}, {OPT_PUBLIC, " [--public]"},
-		     {OPT_PTY, " [--pty]"},	     {OPT_ROOT, " [--root]"}};
+		     {OPT_PTY, " [--pty]"},	     {OPT_ROOT, " [--root]"}, {OPT_REFRESH, " [--refresh]"}};
 	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++)
 		if (v->options & names[i].bit)
 			fputs(names[i].text, stdout);
@@ -119,7 +120,8 @@ enum { LONG_SOCKET = 256, LONG_HELP, LONG_VERSION };
 static const struct option long_options[] = {
 	{"json", no_argument, NULL, OPT_JSON},	     {"all", no_argument, NULL, OPT_ALL},
 	{"watch", no_argument, NULL, OPT_WATCH},     {"public", no_argument, NULL, OPT_PUBLIC},
-	{"root", no_argument, NULL, OPT_ROOT},	     {"pty", no_argument, NULL, OPT_PTY},	     {"socket", required_argument, NULL, LONG_SOCKET},
+	{"root", no_argument, NULL, OPT_ROOT},	     {"pty", no_argument, NULL, OPT_PTY},	     {"refresh", no_argument, NULL, OPT_REFRESH},
+		     {"socket", required_argument, NULL, LONG_SOCKET},
 	{"help", no_argument, NULL, LONG_HELP},	     {"version", no_argument, NULL, LONG_VERSION},
 	{NULL, 0, NULL, 0},
 };
@@ -158,6 +160,7 @@ static int parse_words(int argc, char **argv, struct ctl *ctl, struct words *w)
 	ctl->is_public = w->options & OPT_PUBLIC;
 	ctl->pty = w->options & OPT_PTY;
 	ctl->root = w->options & OPT_ROOT;
+	ctl->refresh = w->options & OPT_REFRESH;
 	return CTL_OK;
 }
 

@@ -26,7 +26,7 @@ enum ctl_exit {
 #define CTL_FOREVER_MS 0x7fffffff // 24 days: watching ends with the job
 
 struct ctl {
-	bool json, all, watch, is_public, pty, root;
+	bool json, all, watch, is_public, pty, root, refresh;
 	const char *socket; // NULL: vcd's usual one
 };
 

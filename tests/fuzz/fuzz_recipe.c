@@ -9,7 +9,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
 #include "tests/fuzz/memfile.h"
-#include "vcd/image/recipe.h"
+#include "vcd/image/stage_key.h"
 #include "vcd/image/recipe_conf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -9,7 +9,7 @@ load faults
 HOST=n2
 STEPS="plan image network disks domains guests"
 UNDO="undo-guests undo-domains undo-disks undo-network undo-image undo-plan"
-PHASES="waiting loading preparing booting forming staging ready"
+PHASES="waiting loading building preparing booting forming staging ready"
 
 setup_file() { faults_begin; }
 setup() { need_fault_points; }

@@ -234,9 +234,9 @@ static void test_publish(void **state)
 	assert_int_equal(store_open(images, &s, NULL, NULL), 0);
 	assert_int_equal(recipe_for_import("test", true, tar_path, &recipe, NULL), 0);
 	vc_autojson struct json_object *built = NULL;
-	if (image_finish(s, recipe, true, 1000, work, &entry, &built, &err) < 0)
+	if (image_finish(s, recipe, work, &entry, &built, &err) < 0)
 		fail_msg("%s", err.text);
-	assert_string_equal(entry.name, "test");
+	assert_string_equal(entry.name, "");
 	assert_int_equal(strlen(entry.key), 64);
 	assert_int_equal(store_verify(s, entry.digest, NULL), 0);
 	store_close(s);

@@ -61,6 +61,8 @@ static struct world {
 	bool job_het, job_unknown;
 	char phases[512]; // every phase that was saved, in order
 	int64_t last_restart;
+	struct images_wish_args wish; // of the build that is waited for
+	int wishes_canceled;
 	int fail_code; // of answer_calls(); 0: VC_EUSER
 } w;
 
@@ -212,17 +214,24 @@ int slurmctl_owner(uid_t uid, gid_t gid, struct plan_owner *ret, struct vc_error
 	ret->groups = calloc(1, sizeof(*ret->groups));
 	return 0;
 }
-int images_resolve(struct images *im, const char *name, uid_t uid, char ret_digest[PLAN_HEX64_LEN + 1], bool *ret_trusted,
-		   struct vc_error *err)
+int images_want(struct images *im, const struct images_wish_args *args, struct images_found *ret, struct images_wish **ret_wish,
+		struct vc_error *err)
 {
 	(void)im;
-	(void)uid;
-	if (strcmp(name, "nosuch") == 0)
-		return vc_error_set(err, VC_EUSER, "there is no image '%s'", name);
-	memset(ret_digest, 'd', PLAN_HEX64_LEN);
-	ret_digest[PLAN_HEX64_LEN] = '\0';
-	*ret_trusted = false;
-	return 0;
+	*ret_wish = NULL;
+	if (strcmp(args->name, "nosuch") == 0)
+		return vc_error_set(err, VC_EUSER, "there is no image '%s'", args->name);
+	*ret = (struct images_found){.trusted = false};
+	memset(ret->digest, 'd', PLAN_HEX64_LEN);
+	if (!args->packages)
+		return 0;
+	w.wish = *args;
+	*ret_wish = (struct images_wish *)&w.wish;
+	return 1;
+}
+void images_wish_cancel(struct images_wish *wish)
+{
+	w.wishes_canceled += wish != NULL;
 }
 
 int state_cluster_put(struct state *s, const struct state_cluster *c, struct vc_error *err)
@@ -378,7 +387,7 @@ static void test_ready_and_release(void **state)
 	autorequest ensure = {0}, again = {0}, release = {0}, twice = {0};
 	start_to_ready(&ensure);
 	assert_string_equal(result_str(&ensure, "state"), "ready");
-	assert_string_equal(w.phases, "waiting loading preparing booting forming forming staging ready ");
+	assert_string_equal(w.phases, "waiting loading building preparing booting forming forming staging ready ");
 	assert_int_equal(call_method("job.ensure", &again, ENSURE), 0); // idempotent
 	assert_string_equal(result_str(&again, "state"), "ready");
 	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
@@ -534,6 +543,53 @@ static void test_user_mistakes(void **state)
 	}
 }
 
+#define MORE "{\\\"v\\\":1,\\\"image\\\":\\\"mpich\\\",\\\"packages\\\":[\\\"jq\\\"]}"
+#define ENSURE_MORE "{\"slurm\":\"lab\",\"job\":9,\"restart\":0,\"spec\":\"" MORE "\"}"
+
+static void test_start_waits_for_the_image(void **state)
+{
+	(void)state;
+	struct images_found found = {.trusted = false};
+	autorequest ensure = {0};
+	assert_int_equal(call_method("job.ensure", &ensure, ENSURE_MORE), 0);
+	run_work();
+	assert_int_equal(answer_calls("host.prepare", NULL, NULL), 0);
+	assert_string_equal(w.wish.packages[0], "jq");
+	w.wish.progress(w.wish.ctx, "builds the image");
+	memset(found.digest, 'e', PLAN_HEX64_LEN);
+	w.wish.done(w.wish.ctx, &found, NULL);
+	assert_int_equal(answer_calls("host.prepare", NULL, NULL), 2);
+	assert_contains(w.phases, "building preparing");
+	assert_int_equal(w.wishes_canceled, 0);
+}
+
+static void test_an_image_that_cannot_be_built_fails_the_job(void **state)
+{
+	(void)state;
+	struct vc_error err = VC_ERROR_INIT;
+	autorequest ensure = {0};
+	assert_int_equal(call_method("job.ensure", &ensure, ENSURE_MORE), 0);
+	run_work();
+	vc_error_set(&err, VC_EUSER, "E: Unable to locate package jq");
+	w.wish.done(w.wish.ctx, NULL, &err);
+	answer_calls("host.release", NULL, NULL);
+	answer_calls("host.fail", NULL, NULL);
+	assert_string_equal(result_str(&ensure, "state"), "failed");
+	assert_contains(result_str(&ensure, "reason"), "Unable to locate package jq");
+}
+
+static void test_scancel_during_a_build(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, release = {0};
+	assert_int_equal(call_method("job.ensure", &ensure, ENSURE_MORE), 0);
+	run_work();
+	assert_int_equal(call_method("job.release", &release, ENSURE_MORE), 0);
+	assert_int_equal(w.wishes_canceled, 1);
+	answer_calls("host.release", NULL, NULL);
+	assert_int_equal(release.replies, 1);
+}
+
 static void test_scancel_during_boot(void **state)
 {
 	(void)state;
@@ -626,6 +682,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_ready_and_release), T(test_concurrent_ensures_join), T(test_host_failure), T(test_host_away_for_a_moment), T(test_user_mistakes),
 		T(test_release_of_next_run), T(test_suspension), T(test_lost_host_makes_a_view),
+		T(test_start_waits_for_the_image), T(test_an_image_that_cannot_be_built_fails_the_job), T(test_scancel_during_a_build),
 		T(test_scancel_during_boot), T(test_lost_prolog_but_job_lives), T(test_restart_waits_for_older),
 		T(test_dead_host_does_not_hold_the_epilog), T(test_member_down_makes_a_view),
 	};

@@ -89,6 +89,12 @@ static void make_raw(struct env *e, const char *path)
 	assert_int_equal(ftruncate(fd, RAW), 0);
 }
 
+static int give_name(struct env *e, const char *name, struct store_entry *entry)
+{
+	struct store_name n = {.name = name, .key = entry->key, .owner = 1000};
+	return store_name(e->s, entry->digest, &n, entry, NULL);
+}
+
 // What vc-build leaves: kept stages, root.raw, build.json; then publication and the cache, as vcd does it.
 static struct store_entry finish(struct env *e, const struct recipe *r, struct imgcache_parent *p, const char *name,
 				 const char *kept, double seconds)
@@ -116,7 +122,7 @@ static struct store_entry finish(struct env *e, const struct recipe *r, struct i
 	fprintf(f, "{\"seconds\":{\"base\":%f},\"kept\":%s,\"lock\":{\"release\":[\"r1\"],\"packages\":[]}}", seconds,
 		json_object_to_json_string(stages));
 	fflush(f);
-	if (image_finish(e->s, r, name != NULL, 1000, work, &entry, &build, &err) < 0 ||
+	if (image_finish(e->s, r, work, &entry, &build, &err) < 0 || (name && give_name(e, name, &entry) < 0) ||
 	    imgcache_keep(e->c, r, p, work, build, &entry, &err) < 0)
 		fail_msg("%s", err.text);
 	imgcache_end(e->c, p);
@@ -135,7 +141,7 @@ static struct store_entry build(struct env *e, const char *packages, const char 
 static int find(struct env *e, const char *packages, char digest[DIGEST_HEX_LEN])
 {
 	recipe_auto struct recipe *r = recipe(packages, "");
-	return imgcache_find(e->c, r, digest, NULL);
+	return imgcache_find(e->c, r, digest, NULL, NULL);
 }
 
 static void test_the_same_recipe_is_found(void **state)
@@ -206,6 +212,27 @@ static void test_the_parent_of_a_build_stays(void **state)
 	assert_null(p.raw);
 	imgcache_end(e->c, &p);
 	assert_true(imgcache_usage(e->c).evicted > 0);
+}
+
+// Two builds from one image at once: the end of the first one leaves the other's pin.
+static void test_an_image_that_is_built_upon_stays(void **state)
+{
+	struct env *e = *state;
+	struct imgcache_parent a, b;
+	struct store_entry base = build(e, "\"a1\"", NULL, NULL, 1);
+	recipe_auto struct recipe *r = recipe("", "");
+	r->base = RECIPE_BASE_IMAGE;
+	r->from = strdup("a1");
+	memcpy(r->from_digest, base.digest, sizeof(r->from_digest));
+	assert_int_equal(imgcache_begin(e->c, r, false, &a, NULL), 0);
+	assert_int_equal(imgcache_begin(e->c, r, false, &b, NULL), 0);
+	assert_non_null(a.raw);
+	imgcache_end(e->c, &a);
+	assert_int_equal(store_evict(e->s, base.digest, NULL), -1);
+	assert_int_equal(access(b.raw, R_OK), 0);
+	imgcache_end(e->c, &b);
+	assert_int_equal(store_evict(e->s, base.digest, NULL), 0);
+	assert_int_equal(imgcache_begin(e->c, r, false, &a, NULL), -1); // removed meanwhile: said, not built upon something else
 }
 
 static void test_images_in_use_stay(void **state)
@@ -339,6 +366,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_the_same_recipe_is_found), TEST(test_a_build_grows_from_a_stage),
 		TEST(test_the_parent_of_a_build_stays), TEST(test_images_in_use_stay),
+		TEST(test_an_image_that_is_built_upon_stays),
 		TEST(test_the_lease_protects_what_was_asked_for), TEST(test_strangers_are_adopted),
 		TEST(test_what_a_crash_leaves_goes), TEST(test_races),
 	};

@@ -96,7 +96,8 @@ static void clear_defaults(void)
 static void test_every_option(void **state)
 {
 	(void)state;
-	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "guest", "/a:/b:ro", "/data/in.dat", "out.dat"};
+	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "guest", "/a:/b:ro", "/data/in.dat", "out.dat",
+							   "jq"};
 	clear_defaults();
 	assert_int_equal(init(S_CTX_ALLOCATOR), 0);
 	assert_int_equal(fake.n_options, VC_SPEC_OPTS);

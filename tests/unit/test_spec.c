@@ -55,6 +55,10 @@ static const struct set_row set_rows[] = {
 	{"vcluster-mount", "/a:/b,/c:/b", "two mounts on '/b'"},
 	{"vcluster-stage-in", "a.dat,b/c.dat", NULL},
 	{"vcluster-stage-in", "a.dat,,b", "item 2 is empty"},
+	{"vcluster-packages", "jq,libssl3=3.0.11-1~deb12u2,g++", NULL},
+	{"vcluster-packages", "jq,-y", "'-y' is not a Debian package name"},
+	{"vcluster-packages", "jq=", "is not a Debian package name"},
+	{"vcluster-packages", "a/b", "is not a Debian package name"},
 	{"vcluster-stage-out", "out.dat", NULL},
 	{"vcluster-stage-out", "out\x01.dat", "control character"},
 	{"vcluster-nonsense", "1", "--vcluster-nonsense: there is no such option"},
@@ -99,7 +103,8 @@ static void test_lists_add_up(void **state)
 
 static struct vc_spec *full_spec(void)
 {
-	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "host", "/a:/b,/c:/d:ro", "x,\xc3\xa9", "y"};
+	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "host", "/a:/b,/c:/d:ro", "x,\xc3\xa9", "y",
+							   "jq,g++=4:12.2.0-3"};
 	struct vc_spec *spec = vc_spec_create();
 	for (size_t i = 0; i < VC_SPEC_OPTS; i++)
 		assert_int_equal(vc_spec_set(spec, (enum vc_spec_opt)i, values[i], NULL), 0);
@@ -146,6 +151,7 @@ static const struct {
 	{"{\"v\":1,\"image\":\"x\",\"mounts\":[{\"src\":\"/a\"}]}", "'dst' is missing"},
 	{"{\"v\":1,\"image\":\"x\",\"mounts\":[{\"src\":\"/a/../b\",\"dst\":\"/c\"}]}", "not an absolute path"},
 	{"{\"v\":1,\"image\":\"x\",\"stage_in\":\"a\"}", "'stage_in' must be"},
+	{"{\"v\":1,\"image\":\"x\",\"packages\":[\"jq;id\"]}", "packages: package 'jq;id'"},
 	{"{\"v\":1,\"image\":\"x\",\"stage_in\":[\"\"]}", "stage_in"},
 	{"{\"v\":1,\"image\":\"x\",\"stage_in\":[\"a\\u0000b\"]}", "stage_in"},
 	{"{\"v\":1,\"image\":\"x\"} x", "spec"},

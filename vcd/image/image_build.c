@@ -145,16 +145,16 @@ static int lock_digest(struct json_object *build, char ret[DIGEST_HEX_LEN], stru
 	return 0;
 }
 
-int image_finish(struct store *s, const struct recipe *r, bool named, uid_t owner, const char *work_dir, struct store_entry *ret,
-		 struct json_object **ret_build, struct vc_error *err)
+int image_finish(struct store *s, const struct recipe *r, const char *work_dir, struct store_entry *ret, struct json_object **ret_build,
+		 struct vc_error *err)
 {
+	static const struct store_name nameless;
 	char lock[DIGEST_HEX_LEN], key[DIGEST_HEX_LEN];
 	vc_autojson struct json_object *build = NULL;
-	if (read_build(work_dir, &build, err) < 0 || lock_digest(build, lock, err) < 0 || recipe_key(r, lock, key, err) < 0)
+	if (read_build(work_dir, &build, err) < 0 || lock_digest(build, lock, err) < 0 || recipe_key(r, lock, key, err) < 0 ||
+	    store_publish(s, work_dir, &nameless, ret, err) < 0)
 		return vc_error_wrap(err, "image '%s'", r->name);
-	struct store_name name = {.name = named ? r->name : NULL, .key = key, .owner = owner, .is_public = r->is_public};
-	if (store_publish(s, work_dir, &name, ret, err) < 0)
-		return -1;
+	memcpy(ret->key, key, sizeof(ret->key));
 	*ret_build = vc_steal(&build);
 	return 0;
 }

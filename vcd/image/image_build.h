@@ -52,9 +52,9 @@ int image_progress_parse(const char *line, size_t len, struct image_progress *re
 // The line's text for a stage; the form that the parser above reads. Free with free().
 char *image_progress_format(const struct image_progress *p);
 
-// Key from recipe and lock, then store_publish(): work_dir holds root.raw and build.json of a build that ended
-// well. Without a name of the recipe (named false) the image is a cached copy. *ret_build: what build.json said.
-int image_finish(struct store *s, const struct recipe *r, bool named, uid_t owner, const char *work_dir, struct store_entry *ret,
-		 struct json_object **ret_build, struct vc_error *err);
+// Publishes what lies in work_dir after a build that ended well, without a name: a cached copy, of which ret->key is
+// the recipe's key with its lock. *ret_build: what build.json said.
+int image_finish(struct store *s, const struct recipe *r, const char *work_dir, struct store_entry *ret, struct json_object **ret_build,
+		 struct vc_error *err);
 
 #endif

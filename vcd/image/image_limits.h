@@ -3,10 +3,12 @@
 #ifndef VCD_IMAGE_LIMITS_H
 #define VCD_IMAGE_LIMITS_H
 
+#include "libvc/limits.h"
+
 #define IMAGE_NAME_MAX 64			// bytes; as VC_NAME_MAX, a file name in the store
 #define IMAGE_FROM_MAX 75			// bytes of UID/NAME
 #define IMAGE_SUITE_MAX 32			// bytes of a Debian release's name
-#define IMAGE_PACKAGE_MAX 128			// bytes of name=version; Debian's longest are near 80
+#define IMAGE_PACKAGE_MAX VC_PACKAGE_LEN_MAX	// bytes of name=version
 #define IMAGE_FILES_MAX 256			// files of one recipe
 #define IMAGE_FILE_BYTES_MAX (4u << 20)		// bytes of one file; bigger ones belong into a package or the base
 #define IMAGE_FILES_BYTES_MAX (8u << 20)	// bytes of all files; as base64 still below VC_RPC_BODY_MAX

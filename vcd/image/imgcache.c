@@ -18,7 +18,7 @@
 #include "vcd/image/imgcache_file.h"
 
 #define ADOPT_BYTES_PER_SECOND 50e6 // cost of an image of which none was measured: a busy network of 1 Gbit/s
-#define PARENT_PIN "image-build" // of an image that a build grows from
+#define PARENT_PIN "image-build-%u" // of an image that a build grows from: one pin per build
 
 struct imgcache {
 	struct store *store;
@@ -30,6 +30,7 @@ struct imgcache {
 	size_t n;
 	struct gdsf *policy;
 	struct imgcache_usage usage;
+	unsigned builds; // so far, for the names of their pins
 };
 
 // --- the table; the caller holds the lock --------------------------------------------------------------------------
@@ -316,9 +317,12 @@ static void add_lists(struct imgcache *c, const char *digest, struct imgcache_pa
 
 static int from_image(struct imgcache *c, const struct recipe *r, struct imgcache_parent *p, struct vc_error *err)
 {
-	if (store_pin(c->store, r->from_digest, PARENT_PIN, err) < 0 || store_path(c->store, r->from_digest, &p->raw, err) < 0)
+	snprintf(p->pin, sizeof(p->pin), PARENT_PIN, ++c->builds);
+	if (store_pin(c->store, r->from_digest, p->pin, err) < 0)
 		return vc_error_wrap(err, "image '%s', which is to be built upon", r->from);
 	memcpy(p->pinned, r->from_digest, sizeof(p->pinned));
+	if (store_path(c->store, r->from_digest, &p->raw, err) < 0)
+		return vc_error_wrap(err, "image '%s', which is to be built upon", r->from);
 	p->stage = STAGE_BASE;
 	add_lists(c, r->from_digest, p);
 	return 0;
@@ -357,7 +361,7 @@ void imgcache_end(struct imgcache *c, struct imgcache_parent *p)
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (p->pinned[0])
-		store_unpin(c->store, p->pinned, PARENT_PIN);
+		store_unpin(c->store, p->pinned, p->pin);
 	free(p->raw);
 	free(p->lists);
 	*p = (struct imgcache_parent){0};
@@ -483,6 +487,7 @@ static int keep_image(struct imgcache *c, const struct result *res, const struct
 	e.info.size = image->size;
 	e.info.seconds = res->seconds[STAGE_COMMANDS];
 	memcpy(e.digest, image->digest, sizeof(e.digest));
+	memcpy(e.image_key, image->key, sizeof(e.image_key));
 	if (recipe_key(res->r, NULL, e.id, err) < 0 || fill(res, &e, err) < 0)
 		return -1;
 	struct imgcache_entry *old = find(c, e.id);
@@ -525,7 +530,7 @@ int imgcache_keep(struct imgcache *c, const struct recipe *r, const struct imgca
 	return rc;
 }
 
-int imgcache_find(struct imgcache *c, const struct recipe *r, char ret_digest[DIGEST_HEX_LEN], struct vc_error *err)
+int imgcache_find(struct imgcache *c, const struct recipe *r, char ret_digest[DIGEST_HEX_LEN], char *ret_key, struct vc_error *err)
 {
 	char id[DIGEST_HEX_LEN];
 	if (recipe_key(r, NULL, id, err) < 0)
@@ -541,6 +546,8 @@ int imgcache_find(struct imgcache *c, const struct recipe *r, char ret_digest[DI
 	if (e) {
 		use(c, e);
 		memcpy(ret_digest, e->digest, DIGEST_HEX_LEN);
+		if (ret_key)
+			memcpy(ret_key, e->image_key, DIGEST_HEX_LEN);
 	}
 	pthread_mutex_unlock(&c->lock);
 	return e ? 0 : vc_error_set(err, VC_ENOTFOUND, "no image of this recipe is in the cache");

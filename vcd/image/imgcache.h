@@ -31,6 +31,7 @@ struct imgcache_parent {
 	double seconds;		     // that its content took
 	char held[2][DIGEST_HEX_LEN]; // entries
 	char pinned[DIGEST_HEX_LEN]; // image of the store
+	char pin[32];
 };
 // refresh: from nothing, so that everything is resolved again.
 int imgcache_begin(struct imgcache *c, const struct recipe *r, bool refresh, struct imgcache_parent *ret, struct vc_error *err);
@@ -40,8 +41,9 @@ void imgcache_end(struct imgcache *c, struct imgcache_parent *parent);
 // is in the store already. Failing to keep a stage is no error of the build; err says so and the rest is kept.
 int imgcache_keep(struct imgcache *c, const struct recipe *r, const struct imgcache_parent *parent, const char *work_dir,
 		  struct json_object *build, const struct store_entry *image, struct vc_error *err);
-// The image that this recipe has made, whatever its lock; counts as a use. VC_ENOTFOUND: none.
-int imgcache_find(struct imgcache *c, const struct recipe *r, char ret_digest[DIGEST_HEX_LEN], struct vc_error *err);
+// The image that this recipe has made, whatever its lock; counts as a use. VC_ENOTFOUND: none. ret_key, the key with its
+// lock, may be NULL.
+int imgcache_find(struct imgcache *c, const struct recipe *r, char ret_digest[DIGEST_HEX_LEN], char *ret_key, struct vc_error *err);
 // An image is used on this host, after it came here in so many seconds; 0: it was here.
 int imgcache_fetched(struct imgcache *c, const char *digest, double seconds, struct vc_error *err);
 

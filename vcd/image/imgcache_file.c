@@ -35,6 +35,7 @@ static struct json_object *to_json(const struct imgcache_entry *e)
 	struct json_object *obj = json_object_new_object();
 	int rc = vc_json_add_str(obj, "kind", e->is_image ? "image" : stage_name(e->info.stage));
 	rc |= e->is_image ? vc_json_add_str(obj, "digest", e->digest) : 0;
+	rc |= e->is_image ? vc_json_add_str(obj, "key", e->image_key) : 0;
 	rc |= vc_json_add_str(obj, "base", e->info.base);
 	rc |= vc_json_add_str(obj, "release", e->info.release);
 	rc |= vc_json_add_strv(obj, "packages", e->info.packages);
@@ -79,6 +80,8 @@ static int from_json(struct json_object *obj, struct imgcache_entry *e, struct v
 	e->is_image = strcmp(kind, "image") == 0;
 	if (e->is_image ? get_hex(obj, "digest", false, e->digest, err) < 0 : stage_from_name(kind, &e->info.stage) < 0)
 		return vc_error_set(err, VC_EFAILED, "unknown kind '%.16s'", kind);
+	if (e->is_image && get_hex(obj, "key", true, e->image_key, err) < 0)
+		return -1;
 	if (get_hex(obj, "base", false, e->info.base, err) < 0 || get_hex(obj, "release", true, e->info.release, err) < 0 ||
 	    vc_json_strv(obj, "packages", VC_PACKAGES_MAX, IMAGE_PACKAGE_MAX, &e->info.packages, err) < 0 ||
 	    get_double(obj, "seconds", &e->info.seconds, err) < 0 || get_double(obj, "uses", &e->uses, err) < 0 ||

@@ -11,6 +11,7 @@ struct imgcache_entry {
 	char id[DIGEST_HEX_LEN];     // a stage's key; the recipe's own digest for an image
 	bool is_image;
 	char digest[DIGEST_HEX_LEN]; // of an image
+	char image_key[DIGEST_HEX_LEN]; // of an image: its recipe's key with the lock; "": not known
 	struct stage_info info;	     // of an image: base, release and packages of its recipe
 	uint64_t bytes;		     // that its removal frees
 	double uses;

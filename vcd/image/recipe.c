@@ -9,6 +9,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
 #include "libvc/limits.h"
+#include "libvc/spec.h"
 #include "vcd/image/recipe_int.h"
 
 #define LOWER "abcdefghijklmnopqrstuvwxyz"
@@ -77,19 +78,7 @@ int recipe_check_suite(const char *suite, struct vc_error *err)
 
 int recipe_check_package(const char *package, struct vc_error *err)
 {
-	char name[IMAGE_PACKAGE_MAX + 1] = "";
-	size_t len = strlen(package);
-	const char *eq = strchr(package, '=');
-	size_t name_len = eq ? (size_t)(eq - package) : len;
-	if (len <= IMAGE_PACKAGE_MAX)
-		memcpy(name, package, name_len);
-	bool ok = name_len >= 2 && matches(name, LOWER DIGITS, LOWER DIGITS "+.-", IMAGE_PACKAGE_MAX);
-	if (ok && eq)
-		ok = matches(eq + 1, DIGITS LOWER UPPER, DIGITS LOWER UPPER ".+:~-", IMAGE_PACKAGE_MAX);
-	if (ok)
-		return 0;
-	return vc_error_set(err, VC_EUSER, "package '%.80s' is not a Debian package name, optionally with =VERSION",
-			    package);
+	return vc_check_package("", package, err);
 }
 
 static bool has_dot_component(const char *path)

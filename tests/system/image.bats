@@ -1,0 +1,147 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Images: recipes from other images, the cache, builds that are shared, that fail, that are killed.
+
+load helper
+
+setup() { require_vcd; }
+
+teardown() {
+    [ -z "${JOB:-}" ] || lab_exec ctl scancel "$JOB" || true
+    dump_logs
+}
+
+json() { python3 -c 'import json,sys; d=json.load(sys.stdin); print(eval(sys.argv[1]))' "$1"; }
+
+# recipe USER FILE TEXT
+recipe() { as "$1" sh -c 'printf "%s\n" "$2" >"$1"' sh "$2" "$3"; }
+
+digest_of() { as "$1" vcctl image show "$2" --json | json 'd["digest"]'; }
+
+builds_here() { lab_exec ctl sh -c 'ls /var/lib/vcluster/images/builds'; }
+no_build_is_left() { [ -z "$(builds_here)" ] && ! grep -qs "vclab-$VCLAB_ID/.*root.raw" /sys/block/loop*/loop/backing_file; }
+
+public_busybox() {
+    import_busybox alice busybox
+    as alice vcctl image show public-box >/dev/null 2>&1 || as alice vcctl image import --public public-box busybox.tar
+}
+
+@test "a recipe grows from another image; the same recipe again is cached, for anybody who may see it" {
+    public_busybox
+    recipe alice child.recipe 'name = child
+from = public-box
+file "/etc/child" { content = "of alice" }
+commands = { "sleep 1.2; date +%s > /etc/once" }'
+    run as alice vcctl image build child.recipe
+    assert_equal "$status" 0
+    assert_contains "$output" "grown from a cached image"
+    recipe bob again.recipe 'name = again
+from = public-box
+file "/etc/child" { content = "of alice" }
+commands = { "sleep 1.2; date +%s > /etc/once" }'
+    run as bob vcctl image build again.recipe
+    assert_equal "$status" 0
+    assert_contains "$output" "(cached)"
+    assert_equal "$(digest_of bob again)" "$(digest_of alice child)"
+    run as alice vcctl image build --refresh child.recipe
+    assert_equal "$status" 0
+    assert_contains "$output" "commands"
+    [ "$(digest_of alice child)" != "$(digest_of bob again)" ]
+
+    as alice vcctl image rm child
+    as bob vcctl image rm again
+}
+
+@test "what a user may not see is no base for a recipe" {
+    import_busybox alice busybox
+    recipe bob stolen.recipe 'name = stolen
+from = busybox'
+    run as bob vcctl image build stolen.recipe
+    assert_equal "$status" 1
+    assert_contains "$output" "there is no image 'busybox'"
+}
+
+@test "who needs the same image waits for the same build" {
+    public_busybox
+    for user in alice bob; do
+        recipe $user shared.recipe 'name = shared
+from = public-box
+commands = { "sleep 4; head -c 8 /dev/urandom > /etc/random" }'
+    done
+    as alice vcctl image build shared.recipe >"$BATS_TEST_TMPDIR/alice" 2>&1 &
+    wait_until 20 "the first build" sh -c "grep -q commands '$BATS_TEST_TMPDIR/alice'"
+    run as bob vcctl image build shared.recipe
+    assert_equal "$status" 0
+    wait $!
+    assert_equal "$(digest_of alice shared)" "$(digest_of bob shared)" # random bytes: one build made both
+    as alice vcctl image rm shared
+    as bob vcctl image rm shared
+}
+
+@test "a build that fails names its command, and its log is kept" {
+    public_busybox
+    recipe alice broken.recipe 'name = broken
+from = public-box
+commands = { "true", "echo this is why; exit 3" }'
+    run as alice vcctl image build broken.recipe
+    assert_equal "$status" 1
+    assert_contains "$output" "command 2 (echo this is why; exit 3): this is why"
+    assert_contains "$(as alice vcctl image log broken)" "this is why"
+    run as bob vcctl image log broken
+    assert_equal "$status" 3
+    wait_until 20 "the build's directory to go" no_build_is_left
+}
+
+@test "the controller's vcd is killed during a build: nothing is left, the next build works" {
+    public_busybox
+    recipe alice slow.recipe 'name = slow
+from = public-box
+commands = { "test -e /etc/quick || sleep 60" }'
+    as alice vcctl image build slow.recipe >"$BATS_TEST_TMPDIR/slow" 2>&1 &
+    wait_until 20 "the command" sh -c "grep -q 'command 1' '$BATS_TEST_TMPDIR/slow'"
+    lab stop ctl vcd KILL
+    wait $! && false
+    lab start ctl vcd
+    wait_until 20 "the killed build's directory to go" no_build_is_left
+    run as alice vcctl image show slow
+    assert_equal "$status" 3
+    recipe alice slow.recipe 'name = slow
+from = public-box
+commands = { "true" }'
+    run as alice vcctl image build slow.recipe
+    assert_equal "$status" 0
+    as alice vcctl image rm slow
+}
+
+@test "a build whose caller goes away is ended" {
+    public_busybox
+    recipe alice gone.recipe 'name = gone
+from = public-box
+commands = { "sleep 61" }'
+    as alice timeout 5 vcctl image build gone.recipe >"$BATS_TEST_TMPDIR/gone" 2>&1 || true
+    assert_contains "$(cat "$BATS_TEST_TMPDIR/gone")" "command 1"
+    wait_until 20 "the build's directory to go" no_build_is_left
+}
+
+published() { lab log ctl vcd | grep -c "image deb.with-.*published"; }
+one_is_published() { [ "$(published)" = 1 ]; }
+
+@test "--vcluster-packages: the image is built while its job is queued, once, and the job has the package" {
+    recipe alice deb.recipe 'name = deb'
+    as alice vcctl image build deb.recipe
+    submit alice --hold -N1 --vcluster=deb --vcluster-packages=hello --vcluster-mem=300M --wrap='hello -g "from the package"'
+    wait_until 120 "the image of the held job" one_is_published
+    assert_equal "$(job_state "$JOB")" PENDING
+    lab_exec ctl scontrol release "$JOB"
+    wait_job "$JOB" 240
+    assert_job_completed "$JOB"
+    assert_contains "$(job_output "$JOB")" "from the package"
+    submit alice -N1 --vcluster=deb --vcluster-packages=hello --vcluster-mem=300M --wrap='hello -g again'
+    wait_job "$JOB" 240
+    assert_job_completed "$JOB"
+    assert_equal "$(published)" 1
+
+    submit alice -N1 --vcluster=deb --vcluster-packages=no-such-package --vcluster-mem=300M --wrap='hostname'
+    wait_job "$JOB" 120
+    assert_contains "$(job_output "$JOB")" "Unable to locate package no-such-package"
+}
