@@ -493,6 +493,13 @@ int vc_client_take_fd(struct vc_client *c, int *ret_fd, struct vc_buf *pending, 
 	return 0;
 }
 
+void vc_client_take_session(struct vc_client *c, int *ret_fd, struct vc_session **ret_session)
+{
+	*ret_fd = vc_steal_fd(&c->fd);
+	*ret_session = vc_steal(&c->session);
+	vc_client_destroy(c);
+}
+
 // --- relay ---
 
 struct relay {

@@ -17,6 +17,7 @@
 #include "libvc/limits.h"
 
 struct vc_client;
+struct vc_session;
 
 #define VC_CLIENT_CONNECT_MS 10000 // ms to connect and authenticate; munge answers in one, a loaded host in hundreds
 
@@ -67,6 +68,10 @@ int vc_client_recv_data(struct vc_client *c, struct vc_buf *body, uint64_t timeo
 // After task.attach: gives away the unix socket (non-blocking) and the bytes read past the reply; the client is
 // destroyed. Fails, and keeps the client, on TCP.
 int vc_client_take_fd(struct vc_client *c, int *ret_fd, struct vc_buf *pending, struct vc_error *err);
+
+// After a call by which the other vcd gave its end away (image.pull): the descriptor (non-blocking) and the session, with
+// what was read past the reply; the client is destroyed.
+void vc_client_take_session(struct vc_client *c, int *ret_fd, struct vc_session **ret_session);
 
 // After task.attach over TCP: carries bytes between fd (a non-blocking stream) and the DATA frames of the connection
 // until one side ends; what the other side is still owed is sent first. 0, or -1 when the connection broke.

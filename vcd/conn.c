@@ -37,6 +37,7 @@ struct conn {
 	size_t last_queue; // bytes unsent at the timer's last look
 	struct work_job *cred_job;
 	void (*taken)(void *ctx, uv_stream_t *stream, struct vc_buf *pending);
+	void (*session_taken)(void *ctx, uv_stream_t *stream, struct vc_session *session); // or this one
 	void *taken_ctx;
 	int handles; // not yet closed
 };
@@ -112,6 +113,8 @@ static void die(struct conn *conn, const struct vc_error *why)
 	conn->told = true;
 	if (conn->taken)
 		conn->taken(conn->taken_ctx, NULL, NULL);
+	else if (conn->session_taken)
+		conn->session_taken(conn->taken_ctx, NULL, NULL);
 	else
 		conn->ops->closed(conn, conn->ctx, why);
 }
@@ -147,18 +150,29 @@ static void die_uv(struct conn *conn, int status, const char *what)
 
 // --- writing ---
 
+static bool is_leaving(const struct conn *conn)
+{
+	return conn->taken || conn->session_taken;
+}
+
 static void give_away(struct conn *conn)
 {
 	uv_stream_t *stream = conn->stream;
-	vc_autobuf struct vc_buf pending = *vc_session_pending(conn->session);
-	*vc_session_pending(conn->session) = VC_BUF_INIT(0);
+	vc_autobuf struct vc_buf pending = VC_BUF_INIT(0);
+	if (conn->taken) {
+		pending = *vc_session_pending(conn->session);
+		*vc_session_pending(conn->session) = VC_BUF_INIT(0);
+	}
 	stop_reading(conn);
 	conn->stream = NULL;
 	conn->handles--;
 	conn->closing = conn->told = true;
 	close_handles(conn);
 	stream->data = NULL;
-	conn->taken(conn->taken_ctx, stream, &pending);
+	if (conn->taken)
+		conn->taken(conn->taken_ctx, stream, &pending);
+	else
+		conn->session_taken(conn->taken_ctx, stream, vc_steal(&conn->session));
 }
 
 static void on_written(uv_write_t *req, int status)
@@ -178,7 +192,7 @@ static void on_written(uv_write_t *req, int status)
 		close_handles(conn);
 		return;
 	}
-	if (conn->taken) {
+	if (is_leaving(conn)) {
 		give_away(conn);
 		return;
 	}
@@ -339,7 +353,7 @@ static void want_input(struct conn *conn)
 
 static bool may_take_frames(const struct conn *conn)
 {
-	return !conn->closing && !conn->failed && !conn->paused && !conn->taken && conn_queued(conn) < CONN_OUT_HIGH;
+	return !conn->closing && !conn->failed && !conn->paused && !is_leaving(conn) && conn_queued(conn) < CONN_OUT_HIGH;
 }
 
 static void become_open(struct conn *conn)
@@ -375,7 +389,7 @@ static void process(struct conn *conn)
 		return;
 	stop_reading(conn); // a sender that is not listened to waits in its own socket
 	write_more(conn);
-	if (conn->taken && !conn->in_write && !conn->failed)
+	if (is_leaving(conn) && !conn->in_write && !conn->failed)
 		give_away(conn);
 }
 
@@ -480,5 +494,11 @@ void conn_resume(struct conn *conn)
 void conn_take(struct conn *conn, void (*taken)(void *ctx, uv_stream_t *stream, struct vc_buf *pending), void *ctx)
 {
 	conn->taken = taken;
+	conn->taken_ctx = ctx;
+}
+
+void conn_take_session(struct conn *conn, void (*taken)(void *ctx, uv_stream_t *stream, struct vc_session *session), void *ctx)
+{
+	conn->session_taken = taken;
 	conn->taken_ctx = ctx;
 }

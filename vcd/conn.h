@@ -49,4 +49,7 @@ void conn_close(struct conn *conn, const struct vc_error *why);
 // the conn is gone. NULL, NULL when the connection dies first (instead of closed()).
 void conn_take(struct conn *conn, void (*taken)(void *ctx, uv_stream_t *stream, struct vc_buf *pending), void *ctx);
 
+// The same with the session, which goes on elsewhere and has the bytes that were read past the last frame.
+void conn_take_session(struct conn *conn, void (*taken)(void *ctx, uv_stream_t *stream, struct vc_session *session), void *ctx);
+
 #endif

@@ -209,37 +209,6 @@ int host_machine(struct host *h, const struct sharework_machine **ret, struct vc
 	return 1;
 }
 
-// --- one fetch per image --------------------------------------------------------------------------------------
-
-int host_image_turn(struct host *h, struct share *s)
-{
-	for (size_t i = 0; i < VC_ARRAY_LEN(h->fetching); i++) {
-		if (h->fetching[i] && h->fetching[i] != s &&
-		    strcmp(share_plan(h->fetching[i])->image_digest, share_plan(s)->image_digest) == 0)
-			return 1;
-	}
-	for (size_t i = 0; i < VC_ARRAY_LEN(h->fetching); i++) {
-		if (!h->fetching[i] || h->fetching[i] == s) {
-			h->fetching[i] = s;
-			return 0;
-		}
-	}
-	return 1;
-}
-
-void host_image_done(struct host *h, struct share *s)
-{
-	for (size_t i = 0; i < VC_ARRAY_LEN(h->fetching); i++) {
-		if (h->fetching[i] == s)
-			h->fetching[i] = NULL;
-	}
-	for (struct share *next, *other = h->shares; other; other = next) {
-		next = share_next(other);
-		if (other != s)
-			share_image_ready(other);
-	}
-}
-
 // --- shares ---------------------------------------------------------------------------------------------------
 
 struct share *host_find_job(struct host *h, uint32_t job)
@@ -291,7 +260,6 @@ static void unlink_share(struct host *h, struct share *s)
 
 void host_share_gone(struct host *h, struct share *s)
 {
-	host_image_done(h, s);
 	host_remember_usage(h, s);
 	unlink_share(h, s);
 	roster_remove(h->roster, share_plan(s)->id);

@@ -36,9 +36,6 @@ struct vcd *host_vcd(struct host *h);
 // The machine is known: 0, *ret borrowed until the host ends. Being found out: 1, share_machine_ready() follows. -1: it
 // cannot be found; the next call tries again.
 int host_machine(struct host *h, const struct sharework_machine **ret, struct vc_error *err);
-// One fetch per image: 0: go on; 1: another share fetches it, share_image_ready() follows.
-int host_image_turn(struct host *h, struct share *s);
-void host_image_done(struct host *h, struct share *s);
 void host_share_gone(struct host *h, struct share *s); // released completely: the host frees it
 bool host_has_steps(const struct host *h, const struct plan *plan); // tasks of the job are attached here
 void host_member_event(struct host *h, const struct plan *plan, uint32_t rank, const char *event, const char *reason);

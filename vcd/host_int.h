@@ -10,7 +10,6 @@
 
 #define HOST_EARLY_MAX 1024  // requests that wait for the take-back; every host of a site may call at once
 #define HOST_EARLY_MS 20000  // and for how long: libvirt answers in milliseconds, or its daemon is not there
-#define HOST_FETCHES_MAX 8 // image fetches at once; more only share the same line
 
 struct admission;
 struct early;
@@ -57,7 +56,6 @@ struct host {
 	bool finding, machine_known;
 	char *kernel, *initrd;
 	struct sharework_machine machine;
-	struct share *fetching[HOST_FETCHES_MAX];
 
 	struct early *early; // requests before `ready`
 	unsigned n_early;

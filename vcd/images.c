@@ -16,7 +16,6 @@
 #include "vcd/image/recipe.h"
 #include "vcd/image/store.h"
 #include "vcd/imgbuild.h"
-#include "vcd/imgserve.h"
 #include "vcd/rpc.h"
 #include "vcd/vcd.h"
 
@@ -722,17 +721,6 @@ static int image_log(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return 0;
 }
 
-static int image_fetch(struct rpc_request *req, void *ctx, struct vc_error *err)
-{
-	struct images *im = ctx;
-	const char *digest;
-	if (vc_json_str(rpc_params(req), "digest", PLAN_HEX64_LEN, &digest, err) < 0)
-		return -1;
-	if (!digest_hex_valid(digest) || !store_has(im->store, digest))
-		return vc_error_set(err, VC_ENOTFOUND, "no image with digest %.64s here", digest);
-	return imgserve_start(im->vcd, im->store, digest, req, err);
-}
-
 static const struct rpc_method methods[] = {
 	{"image.build", RPC_ANY, RPC_CONTROLLER, 0, image_build},
 	{"image.import", RPC_ANY, RPC_CONTROLLER, RPC_DATA, image_import},
@@ -741,7 +729,6 @@ static const struct rpc_method methods[] = {
 	{"image.show", RPC_ANY, RPC_CONTROLLER, 0, image_show},
 	{"image.rm", RPC_ANY, RPC_CONTROLLER, 0, image_rm},
 	{"image.log", RPC_ANY, RPC_CONTROLLER, 0, image_log},
-	{"image.fetch", RPC_PEER, RPC_HOST, RPC_DATA, image_fetch},
 };
 
 // --- life ------------------------------------------------------------------------------------------------------------

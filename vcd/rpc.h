@@ -24,6 +24,7 @@
 struct vcd;
 struct rpc;
 struct rpc_request;
+struct vc_session;
 
 enum rpc_role {
 	RPC_ANY,   // authenticated
@@ -99,7 +100,12 @@ typedef void (*rpc_taken_fn)(void *ctx, uv_stream_t *stream, struct vc_buf *pend
 int rpc_take_connection(struct rpc_request *req, struct json_object *result, rpc_taken_fn taken, void *ctx,
 			struct vc_error *err);
 
-// --- DATA frames (image.import, image.fetch): one request per connection may use them ---
+// The same for another vcd's connection over TCP: its descriptor (non-blocking) and session, both the callee's. -1, NULL
+// when the connection died first.
+typedef void (*rpc_session_fn)(void *ctx, int fd, struct vc_session *session);
+int rpc_take_session(struct rpc_request *req, struct json_object *result, rpc_session_fn taken, void *ctx, struct vc_error *err);
+
+// --- DATA frames (image.import, task.attach): one request per connection may use them ---
 struct rpc_data_ops {
 	// One body, len 0 at the stream's end. -1 with err ends the request with that error. May call rpc_data_pause().
 	int (*received)(struct rpc_request *req, const uint8_t *data, size_t len, void *ctx, struct vc_error *err);
@@ -110,7 +116,7 @@ struct rpc_data_ops {
 int rpc_data_open(struct rpc_request *req, const struct rpc_data_ops *ops, void *ctx, struct vc_error *err);
 void rpc_data_pause(struct rpc_request *req);  // no more received() until resume: the peer's socket fills up
 void rpc_data_resume(struct rpc_request *req);
-// image.fetch: sends the reply and keeps the request for DATA; rpc_data_end() ends it.
+// Sends the reply and keeps the request for DATA; rpc_data_end() ends it.
 int rpc_data_reply(struct rpc_request *req, struct json_object *result, struct vc_error *err);
 // 0: sent or queued; 1: queued, wait for drained(); -1: the connection is gone.
 int rpc_data_send(struct rpc_request *req, const void *data, size_t len, struct vc_error *err);

@@ -17,12 +17,14 @@
 #include "vcd/host.h"
 #include "vcd/hv.h"
 #include "vcd/rpc.h"
+#include "vcd/image/store.h"
+#include "vcd/peer.h"
 #include "vcd/state.h"
+#include "vcd/transfers.h"
 #include "vcd/vcd.h"
 #include "vcd/vsock.h"
 #include "vcd/work.h"
 
-#define IMAGE_LIMIT_MS (30u * 60 * 1000) // fetching the largest image over a slow site network
 #define FILES_LIMIT_MS 60000u		 // overlays, directories, links: milliseconds on a healthy host
 #define CONFIGURE_MS 20000u		 // guest.configure and guest.view: milliseconds, seconds in an overloaded guest
 #define RETRY_MS 1000u			 // between two tries to undo a step
@@ -74,6 +76,8 @@ struct share {
 	uint64_t boot_began, boot_limit; // loop time
 	uint64_t retry_at;		 // loop time of the next try to undo; 0: none
 	uint64_t end_by;		 // loop time: the job is over, its tasks have until then; 0: it is not
+	struct transfer_wish *wish;	// while the image comes
+	struct transfer_result image;	// how it came
 	struct json_object *view;
 	struct json_object *usage; // of the members when they were ended: [{rank, cpu_ms, rss_kib, peak_kib}]
 	uint64_t epoch;
@@ -325,21 +329,56 @@ static int undo_persist(struct share *s, struct vc_error *err)
 
 // --- steps: image, network, disks -----------------------------------------------------------------------------
 
+static int pin_image(struct share *s, struct vc_error *err)
+{
+	s->idle = false;
+	return in_worker(s, WORK_GENERAL, "pin image", FILES_LIMIT_MS, sharework_image, err);
+}
+
+static void image_here(void *ctx, const struct transfer_result *result, const struct vc_error *err)
+{
+	struct share *s = ctx;
+	struct vc_error why = VC_ERROR_INIT;
+	s->wish = NULL;
+	if (err) {
+		vc_error_set(&why, err->code, "fetch image %s: %s", s->work->plan->image_name, err->text);
+		step_done(s, &why);
+		return;
+	}
+	s->image = *result;
+	if (pin_image(s, &why) < 0)
+		step_done(s, &why);
+}
+
+static void image_progress(void *ctx, const struct transfer_progress *p)
+{
+	char text[VC_HOSTNAME_MAX + 64];
+	snprintf(text, sizeof(text), "%zu of %zu chunks, from %s", p->held, p->total, *p->from ? p->from : "nobody yet");
+	progress(ctx, "image", text);
+}
+
+// The chain is that of the cluster's hosts, with the controller as its head.
 static int run_image(struct share *s, struct vc_error *err)
 {
-	if (host_image_turn(s->host, s)) {
-		progress(s, "image", "another job of this host fetches the same image");
-		s->idle = true;
-		return 1;
-	}
-	int rc = in_worker(s, WORK_GENERAL, "fetch image", IMAGE_LIMIT_MS, sharework_image, err);
-	if (rc < 0)
-		host_image_done(s->host, s);
-	return rc;
+	const struct plan *plan = s->work->plan;
+	if (s->work->fake || store_has(s->work->store, plan->image_digest))
+		return pin_image(s, err);
+	vc_autofree const char **hosts = calloc(plan->n_hosts + 1, sizeof(*hosts));
+	if (!hosts)
+		return vc_error_errno(err, "fetch image %s", plan->image_name);
+	for (size_t i = 0; i < plan->n_hosts; i++)
+		hosts[i] = plan->hosts[i].name;
+	struct transfer_args args = {.digest = plan->image_digest, .head = peers_controller(s->vcd->peers), .hosts = hosts,
+				     .n_hosts = plan->n_hosts, .trace = s->work->trace, .progress = image_progress,
+				     .done = image_here, .ctx = s};
+	s->wish = transfers_want(s->vcd->transfers, &args, err);
+	s->idle = s->wish != NULL;
+	return s->wish ? 1 : -1;
 }
 
 static int undo_image(struct share *s, struct vc_error *err)
 {
+	transfer_cancel(vc_steal(&s->wish), false);
 	return in_worker(s, WORK_GENERAL, "unpin image", FILES_LIMIT_MS, sharework_unpin, err);
 }
 
@@ -718,11 +757,6 @@ static bool in_guests_step(const struct share *s)
 	return s->busy && !s->undoing && s->begun == STEPS_UP;
 }
 
-static bool in_image_step(const struct share *s)
-{
-	return s->busy && !s->undoing && s->begun > 0 && steps[s->begun - 1].run == run_image;
-}
-
 static size_t goal_steps(const struct share *s)
 {
 	return s->goal == GOAL_UP ? STEPS_UP : STEPS_PREPARED;
@@ -832,8 +866,6 @@ static void step_done(struct share *s, const struct vc_error *err)
 	bool undoing = s->undoing;
 	if (!s->busy)
 		return;
-	if (in_image_step(s))
-		host_image_done(s->host, s);
 	s->busy = s->undoing = false;
 	if (undoing && err)
 		undo_failed(s, s->begun - 1, err);
@@ -1042,15 +1074,6 @@ void share_machine_ready(struct share *s, const struct vc_error *err)
 	walk(s);
 }
 
-void share_image_ready(struct share *s)
-{
-	if (!s->busy || !s->idle || steps[s->begun - 1].run != run_image)
-		return;
-	s->busy = false;
-	s->begun--;
-	walk(s);
-}
-
 static struct member *find_member(struct share *s, uint32_t rank)
 {
 	for (size_t i = 0; i < s->n_members; i++) {
@@ -1222,6 +1245,7 @@ void share_stop(struct share *s)
 	struct vc_error err = VC_ERROR_INIT;
 	vc_error_set(&err, VC_ECANCELED, "vcd on host %s stops", s->work->own_name);
 	s->stopped = true;
+	transfer_cancel(vc_steal(&s->wish), false);
 	fail_waiters(s, &err, true);
 	for (size_t i = 0; i < s->n_members; i++)
 		glink_close(vc_steal(&s->members[i].link), NULL, "vcd stops");

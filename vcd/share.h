@@ -43,7 +43,6 @@ void share_tick(struct share *s);			      // a few times a second: limits and re
 
 // From the host.
 void share_machine_ready(struct share *s, const struct vc_error *err);
-void share_image_ready(struct share *s);
 void share_domain_stopped(struct share *s, uint32_t rank, const char *reason);
 void share_poll_begins(struct share *s);			       // what runs is about to be listed
 void share_domains_seen(struct share *s, char *const *running); // and that was the list

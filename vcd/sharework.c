@@ -34,8 +34,6 @@
 #include "vcd/vcd.h"
 #include "vcd/vsock.h"
 
-#define FETCH_STALL_MS 30000	  // without a byte from the controller; its disk may be busy with another build
-#define FETCH_FRAME_MAX (4u << 20) // bytes of one DATA frame that is taken
 #define MARK_MAX 128		  // bytes of a job's marker
 #define CMDLINE_MAX 256 // bytes of a guest kernel's command line, all of it ours
 #define OVERLAY_CACHE "unsafe"	  // a member's disk ends with the job: no flush of the guest has to reach the platter
@@ -53,8 +51,6 @@ static void destroy(struct sharework *w)
 	free(w->disk_dir);
 	free(w->cpus);
 	free(w->own_name);
-	free(w->munge_socket);
-	free(w->controller);
 	free(w);
 }
 
@@ -115,20 +111,9 @@ static int fill_paths(struct sharework *w, const struct conf *conf, struct vc_er
 {
 	if (asprintf(&w->guest_dir, "%s/guests/%s", conf->run_dir, w->short_id) < 0 ||
 	    asprintf(&w->disk_dir, "%s/overlays/%s", conf->state_dir, w->short_id) < 0 ||
-	    !(w->own_name = strdup(conf->host_name)) || !(w->munge_socket = strdup(conf->munge_socket)))
+	    !(w->own_name = strdup(conf->host_name)))
 		return vc_error_errno(err, "share");
 	return 0;
-}
-
-static int fill_controller(struct sharework *w, struct vcd *vcd, struct vc_error *err)
-{
-	char addr[VC_HOSTNAME_MAX + 1];
-	if (vcd->controller)
-		return 0;
-	if (peer_address(vcd->peers, peers_controller(vcd->peers), addr, sizeof(addr), &w->controller_port, err) < 0)
-		return -1;
-	w->controller = strdup(addr);
-	return w->controller ? 0 : vc_error_errno(err, "share");
 }
 
 static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
@@ -147,9 +132,7 @@ static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
 	fill_qemu_user(w, conf);
 	w->overhead_mib = conf->overhead_mib;
 	w->overhead_percent = conf->overhead_percent;
-	if (own_members(w, err) < 0 || check_mounts(conf, w->plan, err) < 0 || fill_paths(w, conf, err) < 0)
-		return -1;
-	return fill_controller(w, vcd, err);
+	return own_members(w, err) < 0 || check_mounts(conf, w->plan, err) < 0 ? -1 : fill_paths(w, conf, err);
 }
 
 static int read_cpus(struct sharework *w, struct vc_error *err)
@@ -215,73 +198,11 @@ int sharework_socket(const struct sharework *w, uint32_t rank, const char *what,
 
 // --- image ----------------------------------------------------------------------------------------------------
 
-static int receive_data(struct vc_client *c, struct store_receive *rx, struct vc_error *err)
-{
-	vc_autobuf struct vc_buf body = VC_BUF_INIT(FETCH_FRAME_MAX);
-	for (;;) {
-		if (vc_client_recv_data(c, &body, FETCH_STALL_MS, err) < 0)
-			return -1;
-		if (!body.len)
-			return 0;
-		if (body.len <= 8)
-			return vc_error_set(err, VC_EPROTO, "a data frame of %zu bytes", body.len);
-		const uint8_t *p = vc_buf_head(&body);
-		if (store_receive_write(rx, vc_get_be64(p), p + 8, body.len - 8, err) < 0)
-			return -1;
-	}
-}
-
-static const char *meta_text(struct json_object *result, struct vc_error *err)
-{
-	const char *text = NULL;
-	struct json_object *meta = NULL;
-	if (json_object_object_get_ex(result, "meta", &meta) && json_object_is_type(meta, json_type_object))
-		return vc_json_text(meta, NULL);
-	return vc_json_str(result, "meta", IMAGE_META_MAX, &text, err) < 0 ? NULL : text;
-}
-
-static int receive_image(struct sharework *w, struct vc_client *c, struct vc_error *err)
-{
-	const char *digest = w->plan->image_digest;
-	vc_autojson struct json_object *params = json_object_new_object(), *result = NULL;
-	struct store_receive *rx = NULL;
-	uint64_t size;
-	if (vc_json_add_str(params, "digest", digest) < 0)
-		return vc_error_set(err, ENOMEM, "image.fetch");
-	if (vc_client_call(c, "image.fetch", params, FETCH_STALL_MS, NULL, NULL, &result, err) < 0)
-		return -1;
-	const char *meta = meta_text(result, err);
-	if (!meta || vc_json_u64(result, "size", IMAGE_SIZE_MAX, &size, err) < 0 ||
-	    store_receive_begin(w->store, digest, meta, size, &rx, err) < 0)
-		return -1;
-	if (receive_data(c, rx, err) < 0) {
-		store_receive_abort(rx);
-		return -1;
-	}
-	return store_receive_commit(rx, err);
-}
-
-static int fetch_image(struct sharework *w, struct vc_error *err)
-{
-	if (!w->controller)
-		return vc_error_set(err, VC_ENOTFOUND, "image %s (%.12s) is not in this host's store", w->plan->image_name,
-				    w->plan->image_digest);
-	struct vc_client_opts opts = {.munge_socket = w->munge_socket, .host = w->own_name, .peer = true};
-	vc_autoclient struct vc_client *c = vc_client_connect_tcp(w->controller, w->controller_port, &opts, err);
-	if (!c)
-		return -1;
-	if (w->trace[0])
-		vc_client_set_trace(c, w->trace);
-	return receive_image(w, c, err);
-}
-
 int sharework_image(struct sharework *w, struct vc_error *err)
 {
 	const char *digest = w->plan->image_digest;
 	if (w->fake)
 		return 0;
-	if (!store_has(w->store, digest) && fetch_image(w, err) < 0 && !store_has(w->store, digest))
-		return vc_error_wrap(err, "fetch image %s", w->plan->image_name);
 	if (store_pin(w->store, digest, w->plan->id, err) < 0)
 		return -1;
 	(void)imgcache_fetched(w->cache, digest, 0, NULL); // a use; other copies may have to go for it

@@ -46,9 +46,6 @@ struct sharework {
 	struct store *store;
 	struct imgcache *cache;
 	char *own_name; // host name for sessions with other vcds
-	char *munge_socket;
-	char *controller; // its address, for fetching; NULL on the controller itself
-	int controller_port;
 	char trace[17];
 };
 
@@ -71,7 +68,7 @@ const char *sharework_domain(const struct sharework *w, uint32_t rank, char buf[
 // "0.link", "0.console" below guest_dir. buf of sizeof(sun_path).
 int sharework_socket(const struct sharework *w, uint32_t rank, const char *what, char *buf, size_t len, struct vc_error *err);
 
-int sharework_image(struct sharework *w, struct vc_error *err); // fetches when it is not here, and pins
+int sharework_image(struct sharework *w, struct vc_error *err); // pins it
 int sharework_unpin(struct sharework *w, struct vc_error *err);
 int sharework_network(struct sharework *w, struct vc_error *err);
 int sharework_no_network(struct sharework *w, struct vc_error *err);

@@ -31,6 +31,7 @@
 #include "vcd/slurmcheck.h"
 #include "vcd/stage.h"
 #include "vcd/state.h"
+#include "vcd/transfers.h"
 #include "vcd/work.h"
 
 #define FILES_WANTED 65536 // descriptors: connections of all tasks of a large host, guests, images
@@ -175,6 +176,9 @@ static int create_modules(struct vcd *vcd, struct vc_error *err)
 		return -1;
 	// images before clusters: a cluster that is taken back may need one at once
 	if (!(vcd->images = images_create(vcd, err)))
+		return -1;
+	// what moves images between hosts
+	if (!(vcd->transfers = transfers_create(vcd, err)))
 		return -1;
 	// the machines of this host, taken back from libvirt
 	if (!(vcd->host = host_create(vcd, err)) || stage_register(vcd, vcd->host, err) < 0)
@@ -330,6 +334,8 @@ void vcd_stop(struct vcd *vcd)
 		clusters_stop(vcd->clusters);
 	if (vcd->host)
 		host_stop(vcd->host);
+	if (vcd->transfers)
+		transfers_stop(vcd->transfers);
 	if (vcd->images)
 		images_stop(vcd->images);
 	if (vcd->peers)
@@ -349,6 +355,7 @@ void vcd_destroy(struct vcd *vcd)
 	server_destroy(vcd->server);
 	clusters_destroy(vcd->clusters);
 	host_destroy(vcd->host);
+	transfers_destroy(vcd->transfers);
 	images_destroy(vcd->images);
 	slurmcheck_destroy(vcd->slurmcheck);
 	check_destroy(vcd->check);

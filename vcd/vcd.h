@@ -22,6 +22,7 @@ struct rpc;
 struct server;
 struct slurmcheck;
 struct state;
+struct transfers;
 struct work;
 
 struct vcd {
@@ -36,6 +37,7 @@ struct vcd {
 	struct check *check;
 	struct slurmcheck *slurmcheck;
 	struct images *images;
+	struct transfers *transfers;
 	struct host *host;
 	struct clusters *clusters; // methods everywhere, clusters on the controller
 	struct server *server;

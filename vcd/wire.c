@@ -3,6 +3,7 @@
 //
 // A wire lives from the accept until its connection is gone; requests that outlive it lose their origin (rpc_int.h).
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct wire {
 	void (*closed)(void *ctx);
 	void *closed_ctx;
 	rpc_taken_fn taken;
+	rpc_session_fn session_taken;
 	void *taken_ctx;
 };
 
@@ -70,6 +72,8 @@ static void wire_gone(struct wire *wire)
 	rpc_origin_gone(wire->vcd->rpc, wire);
 	if (wire->taken)
 		wire->taken(wire->taken_ctx, NULL, NULL);
+	if (wire->session_taken)
+		wire->session_taken(wire->taken_ctx, -1, NULL);
 	if (wire->closed)
 		wire->closed(wire->closed_ctx);
 	free(wire);
@@ -303,6 +307,46 @@ int rpc_take_connection(struct rpc_request *req, struct json_object *result, rpc
 	wire->taken = taken;
 	wire->taken_ctx = ctx;
 	conn_take(wire->conn, on_taken, wire); // before the reply: nothing that follows is taken for a frame
+	rpc_reply(req, result);
+	return 0;
+}
+
+// --- image.pull ---
+
+static void on_stream_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+static void on_session_taken(void *ctx, uv_stream_t *stream, struct vc_session *session)
+{
+	struct wire *wire = ctx;
+	rpc_session_fn taken = vc_steal(&wire->session_taken);
+	void *taken_ctx = wire->taken_ctx;
+	uv_os_fd_t fd = -1;
+	wire_gone(wire);
+	if (stream) { // libuv lets go of a handle only by closing its descriptor
+		if (uv_fileno((uv_handle_t *)stream, &fd) == 0)
+			fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		uv_close((uv_handle_t *)stream, on_stream_closed);
+	}
+	if (fd < 0) {
+		vc_session_destroy(session);
+		session = NULL;
+	}
+	taken(taken_ctx, fd, session);
+}
+
+int rpc_take_session(struct rpc_request *req, struct json_object *result, rpc_session_fn taken, void *ctx, struct vc_error *err)
+{
+	struct wire *wire = req->wire;
+	if (!wire || !wire->conn)
+		return vc_error_set(err, VC_ECANCELED, "the connection is gone");
+	if (wire->open != 1 || wire->vcd->stopping || !vc_session_is_peer(conn_session(wire->conn)))
+		return vc_error_set(err, VC_EPROTO, "%s needs a connection between vcds of its own", req->method->name);
+	wire->session_taken = taken;
+	wire->taken_ctx = ctx;
+	conn_take_session(wire->conn, on_session_taken, wire); // before the reply: nothing that follows is taken for a frame
 	rpc_reply(req, result);
 	return 0;
 }

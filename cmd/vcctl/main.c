@@ -51,6 +51,8 @@ static const struct verb {
 	{"image", "rm", "NAME", "remove the name; the data goes when nothing uses it", "vcctl image rm mpich", OPT_JSON, 1, 1,
 	 ctl_image_rm},
 	{"image", "log", "NAME", "the end of the last build's log", "vcctl image log mpich", OPT_JSON, 1, 1, ctl_image_log},
+	{"image", "stage", "NAME HOSTS", "put it on hosts before a job needs it (admins)", "vcctl image stage mpich n[1-8]", OPT_JSON,
+	 2, 2, ctl_image_stage},
 	{"check", NULL, "", "is the site set up right, is anything orphaned", "vcctl check", OPT_JSON, 0, 0, ctl_check},
 	{"ping", NULL, "", "does the local vcd answer", "vcctl ping", OPT_JSON, 0, 0, ctl_ping},
 };

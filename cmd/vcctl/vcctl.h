@@ -47,6 +47,7 @@ int ctl_image_list(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_show(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_rm(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_log(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_image_stage(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_check(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_ping(struct ctl *ctl, char **args, int n, struct vc_error *err);
 

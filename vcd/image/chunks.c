@@ -211,6 +211,34 @@ static int read_exactly(int fd, void *data, size_t len)
 	return 0;
 }
 
+static void count_data(struct chunks *c)
+{
+	c->data_bytes = 0;
+	for (size_t i = 0; i < c->n; i++)
+		c->data_bytes += chunks_is_hole(c, i) ? 0 : IMAGE_CHUNK;
+}
+
+const uint8_t *chunks_bytes(const struct chunks *c)
+{
+	return c->digest[0];
+}
+
+int chunks_from_bytes(uint64_t size, const uint8_t *bytes, size_t len, struct chunks **ret, struct vc_error *err)
+{
+	if (check_size(size, err) < 0)
+		return -1;
+	if (len != size / IMAGE_CHUNK * DIGEST_LEN)
+		return vc_error_set(err, VC_EPROTO, "a chunk list of %zu bytes is not that of %llu bytes of image", len,
+				    (unsigned long long)size);
+	struct chunks *c = chunks_create(size);
+	if (!c)
+		return vc_error_set(err, ENOMEM, "chunk list: out of memory");
+	memcpy(c->digest, bytes, len);
+	count_data(c);
+	*ret = c;
+	return 0;
+}
+
 int chunks_read(int dirfd, const char *name, struct chunks **ret, struct vc_error *err)
 {
 	uint8_t head[HEADER_LEN];
@@ -231,8 +259,7 @@ int chunks_read(int dirfd, const char *name, struct chunks **ret, struct vc_erro
 		return vc_error_set(err, ENOMEM, "%s: out of memory", name);
 	if (read_exactly(fd, c->digest, c->n * DIGEST_LEN) < 0)
 		return vc_error_set(err, VC_EFAILED, "%s: cannot be read", name);
-	for (size_t i = 0; i < c->n; i++)
-		c->data_bytes += chunks_is_hole(c, i) ? 0 : IMAGE_CHUNK;
+	count_data(c);
 	*ret = vc_steal(&c);
 	return 0;
 }

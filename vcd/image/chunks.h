@@ -30,6 +30,10 @@ int chunks_image_digest(const struct chunks *c, char ret[DIGEST_HEX_LEN], struct
 // Index of the first chunk at which the lists differ, -1 when they are equal.
 int64_t chunks_compare(const struct chunks *a, const struct chunks *b);
 
+// The list as bytes on the wire: chunks_count() * DIGEST_LEN, in order; the size travels beside them.
+const uint8_t *chunks_bytes(const struct chunks *c);
+int chunks_from_bytes(uint64_t size, const uint8_t *bytes, size_t len, struct chunks **ret, struct vc_error *err);
+
 // The list as a file: "VCCHNK1\n", chunk size (4), size (8), digests. Read checks every length.
 int chunks_write(const struct chunks *c, int dirfd, const char *name, struct vc_error *err);
 int chunks_read(int dirfd, const char *name, struct chunks **ret, struct vc_error *err);

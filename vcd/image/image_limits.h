@@ -24,7 +24,6 @@
 #define IMAGE_SIZE_DEFAULT_MAX (8ull << 30)	// bytes of content when the recipe names no size
 #define IMAGE_CHUNK (64u << 10)			// bytes; see docs/images.md for why
 #define IMAGE_META_MAX (4u << 20)		// bytes of image.json and build.json; the lock of 10,000 packages fits
-#define IMAGE_RUN_MAX (1u << 20)		// bytes that store_next_data() reports at once; one frame of the wire
 #define IMAGE_CLUSTER_ID_MAX 64			// bytes of a pin's cluster id
 #define IMAGE_KEEP_SECONDS "1"			// a stage that took less costs less to repeat than to copy and keep
 #define IMAGE_BUILDER_VERSION 2			// part of every key: raise it when the same recipe gives another tree

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The image store: state in memory, names, pins and publication. See store.h; transfers are in store_transfer.c,
+// The image store: state in memory, names, pins and publication. See store.h; transfers are in store_check.c,
 // what touches files only in store_file.c.
 #include "vcd/image/store.h"
 

@@ -23,7 +23,6 @@
 #define STORE_DEFAULT_DIR "/var/lib/vcluster/images"
 
 struct store;
-struct store_receive;
 struct chunks;
 
 // What store_open() found and dropped; its caller logs it.
@@ -86,27 +85,10 @@ void store_each_pin(struct store *s, void (*fn)(const char *digest, const char *
 bool store_has(struct store *s, const char *digest);
 // Path of the raw file. Valid as long as the image is pinned.
 int store_path(struct store *s, const char *digest, char **ret, struct vc_error *err);
-// image.json's text: size, digest, how it was built. What a receiver needs in store_receive_begin().
+// image.json's text: size, digest, how it was built. A receiver keeps it: see holding.h.
 int store_meta(struct store *s, const char *digest, char **ret, struct vc_error *err);
 int store_chunks(struct store *s, const char *digest, struct chunks **ret, struct vc_error *err);
 // Reads the whole image again. VC_EFAILED names the first chunk that does not match.
 int store_verify(struct store *s, const char *digest, struct vc_error *err);
-
-// --- transfer, sender -----------------------------------------------------------------------------------------
-int store_read(struct store *s, const char *digest, uint64_t offset, void *buf, size_t len, struct vc_error *err);
-// The next run of whole chunks that hold data at or behind offset, at most IMAGE_RUN_MAX bytes; *ret_len is 0 at
-// the end.
-int store_next_data(struct store *s, const char *digest, uint64_t offset, uint64_t *ret_offset, size_t *ret_len,
-		    struct vc_error *err);
-
-// --- transfer, receiver ---------------------------------------------------------------------------------------
-// meta is the sender's image.json; digest is what commit will demand, whatever meta says. An image that is
-// already there gives code EEXIST.
-int store_receive_begin(struct store *s, const char *digest, const char *meta, uint64_t size,
-			struct store_receive **ret, struct vc_error *err);
-int store_receive_write(struct store_receive *rx, uint64_t offset, const void *data, size_t len, struct vc_error *err);
-// Verifies and publishes. In every case rx is gone afterwards.
-int store_receive_commit(struct store_receive *rx, struct vc_error *err);
-void store_receive_abort(struct store_receive *rx);
 
 #endif

@@ -372,28 +372,37 @@ static struct json_object *image_json(const struct store_image *image, struct js
 	return NULL;
 }
 
-int store_file_describe(int at, const char *staged, struct json_object *build, bool received,
-			struct store_image *ret, struct vc_error *err)
+int store_file_describe_list(int at, const char *staged, const struct chunks *list, struct json_object *build, bool received,
+			     struct store_image *ret, struct vc_error *err)
 {
-	chunks_auto struct chunks *chunks = NULL;
 	vc_autoclose int dir = openat(at, staged, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)
 		return vc_error_errno(err, "%s", staged);
-	vc_autoclose int raw = openat(dir, "root.raw", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (raw < 0 || fsync(raw) < 0)
-		return vc_error_errno(err, "root.raw");
-	if (chunks_scan(raw, &chunks, err) < 0)
-		return vc_error_wrap(err, "root.raw");
-	*ret = (struct store_image){.size = chunks_size(chunks), .received = received, .created = time(NULL)};
-	ret->data_bytes = chunks_data_bytes(chunks);
-	if (chunks_image_digest(chunks, ret->digest, err) < 0)
+	*ret = (struct store_image){.size = chunks_size(list), .received = received, .created = time(NULL)};
+	ret->data_bytes = chunks_data_bytes(list);
+	if (chunks_image_digest(list, ret->digest, err) < 0)
 		return -1;
 	vc_autojson struct json_object *obj = image_json(ret, build);
 	if (!obj)
 		return vc_error_set(err, ENOMEM, "image store: out of memory");
-	if (chunks_write(chunks, dir, "chunks", err) < 0 || write_json(dir, "image.json", obj, err) < 0)
+	if (chunks_write(list, dir, "chunks", err) < 0 || write_json(dir, "image.json", obj, err) < 0)
 		return -1;
 	return fsync(dir) < 0 ? vc_error_errno(err, "%s", staged) : 0;
+}
+
+int store_file_describe(int at, const char *staged, struct json_object *build, bool received,
+			struct store_image *ret, struct vc_error *err)
+{
+	chunks_auto struct chunks *chunks = NULL;
+	vc_autofree char *path = NULL;
+	if (asprintf(&path, "%s/root.raw", staged) < 0)
+		return vc_error_set(err, ENOMEM, "image store: out of memory");
+	vc_autoclose int raw = openat(at, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (raw < 0 || fsync(raw) < 0)
+		return vc_error_errno(err, "root.raw");
+	if (chunks_scan(raw, &chunks, err) < 0)
+		return vc_error_wrap(err, "root.raw");
+	return store_file_describe_list(at, staged, chunks, build, received, ret, err);
 }
 
 static int read_build(int buildfd, struct json_object **ret, struct vc_error *err)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The store's files and directories: what store.c and store_transfer.c do on disk, without tables or locks.
+// The store's files and directories: what store.c and store_check.c do on disk, without tables or locks.
 //
 // Each change becomes visible by one rename, after fsync of what it shows. A failed call leaves at most something
 // in incoming/, which the next open drops.
@@ -8,6 +8,7 @@
 
 #include "vcd/image/store_int.h"
 
+struct chunks;
 struct json_object;
 
 // Reads DIGEST/image.json and checks it against the raw file and the chunk list.
@@ -34,6 +35,9 @@ int store_file_stage(int dirfd, const char *build_dir, bool received, char **ret
 // Writes chunks and image.json for the raw file in `staged`. build, what build.json says, may be NULL.
 int store_file_describe(int dirfd, const char *staged, struct json_object *build, bool received,
 			struct store_image *ret, struct vc_error *err);
+// The same for a raw file of which list is known to be true, and which is on disk already.
+int store_file_describe_list(int dirfd, const char *staged, const struct chunks *list, struct json_object *build, bool received,
+			     struct store_image *ret, struct vc_error *err);
 // staged -> digest, durable afterwards; failed: still staged.
 int store_file_commit(int dirfd, const char *staged, const char *digest, struct vc_error *err);
 void store_file_discard(int dirfd, const char *staged);

@@ -1,0 +1,153 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Images on their way through a chain of real vcds: each link carries what its receiver lacks, and the chain survives a vcd
+# that is killed, a host that is cut off, a damaged disk, a full one, and the loss of the controller. A lab of its own, since
+# the shared one has two hosts; rates are shaped so that something is still on its way when it is disturbed.
+
+load helper
+
+HOSTS=4
+MIB=16
+WIRE=40mbit # 3.4 s for the image
+
+chain() { VCLAB_ID=$(((VCLAB_ID + 50) % 100)) "$VCLAB" "$@"; }
+on() { chain exec "$@"; }
+
+setup_file() {
+    require_vcd
+    eval "$(lab env)"
+    chain down >/dev/null 2>&1 || true
+    chain up --hosts "$HOSTS" --stage "$(ls -d "$VCLAB_STATE"/stages/* | sort -V | tail -n1)" --slurm-plugins no
+    local host
+    for host in ctl n1 n2 n3 n4; do
+        on "$host" tc qdisc add dev eth0 root tbf rate "$WIRE" burst 32kb latency 50ms
+    done
+    new_image base
+}
+
+teardown_file() { chain down; }
+
+teardown() {
+    local host
+    dump_logs
+    [ -n "${BATS_TEST_COMPLETED:-}" ] || for host in ctl n1 n2 n3 n4; do echo "--- $host"; chain log "$host" vcd | tail -n 20; done
+    [ -z "${ANSWER:-}" ] || staged >/dev/null || true
+}
+
+# new_image NAME [FILE-TO-CHANGE-IN-PLACE]: MIB of noise, as an image of everybody's
+new_image() {
+    on ctl bash -s "$1" "$MIB" <<'SH'
+set -e
+rm -rf /root/r && mkdir -p /root/r/bin
+head -c "$2M" /dev/urandom >/root/r/data
+tar -cf /root/r.tar -C /root r
+vcctl image import "$1" /root/r.tar --public
+SH
+}
+
+stage() { on ctl vcctl image stage "$1" "$2" --json || true; } # what failed is in the answer
+digest() { on ctl vcctl image show "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["digest"])'; }
+# field JSON HOST KEY
+field() { python3 -c 'import json,sys; print(json.loads(sys.argv[1])["hosts"][sys.argv[2]].get(sys.argv[3], ""))' "$@"; }
+dir() { echo "/var/lib/vcluster/images"; }
+is_here() { on "$1" test -e "$(dir)/$2/image.json"; }
+# some of an image has arrived at HOST, and not all of it
+is_arriving() { on "$1" sh -c 'test "$(du -ck '"$(dir)"'/incoming/*/root.raw 2>/dev/null | tail -n1 | cut -f1)" -gt 2048'; }
+nothing_incoming() { on "$1" sh -c 'test -z "$(ls '"$(dir)"'/incoming)"'; }
+
+# stage_in_background NAME HOSTS: the answer goes to $ANSWER
+stage_in_background() {
+    ANSWER=$BATS_TEST_TMPDIR/answer
+    (stage "$1" "$2" >"$ANSWER.new" 2>"$ANSWER.errors" || true; mv "$ANSWER.new" "$ANSWER") 3>&- &
+}
+
+staged() { wait_until 60 "the answer of vcctl image stage" test -e "$ANSWER" && cat "$ANSWER"; }
+
+@test "pipeline: each host gets the image once, and a second time nothing" {
+    local answer host bytes
+    answer=$(stage base 'n[1-4]')
+    for host in n1 n2 n3 n4; do
+        bytes=$(field "$answer" "$host" bytes)
+        [ "$bytes" -ge $((MIB << 20)) ] && [ "$bytes" -le $(((MIB << 20) * 11 / 10)) ]
+        assert_equal "$(field "$answer" "$host" error)" ""
+        is_here "$host" "$(digest base)"
+    done
+    answer=$(stage base 'n[1-4]')
+    for host in n1 n2 n3 n4; do assert_equal "$(field "$answer" "$host" bytes)" 0; done
+}
+
+@test "pipeline: a vcd killed in the middle is bypassed" {
+    local answer id host
+    new_image killed
+    id=$(digest killed)
+    stage_in_background killed 'n[1-4]'
+    wait_until 30 "the image to be on its way to n3" is_arriving n3
+    chain stop n2 vcd KILL
+    answer=$(staged)
+    for host in n1 n3 n4; do is_here "$host" "$id"; done
+    assert_contains "$(field "$answer" n2 error)" "n2"
+    [ "$(field "$answer" n3 bypassed)" -ge 1 ]
+    chain start n2 vcd
+    nothing_incoming n2
+    ! is_here n2 "$id"
+    answer=$(stage killed n2)
+    assert_equal "$(field "$answer" n2 error)" ""
+    is_here n2 "$id"
+}
+
+@test "pipeline: a host cut off in the middle is bypassed" {
+    local id host
+    new_image cut
+    id=$(digest cut)
+    stage_in_background cut 'n[1-4]'
+    wait_until 30 "the image to be on its way to n3" is_arriving n3
+    chain cut n2
+    for host in n1 n3 n4; do wait_until 30 "the image on $host" is_here "$host" "$id"; done
+    assert_contains "$(chain log n3 vcd)" "silent, and its vcd does not answer"
+    chain heal n2
+    wait_until 60 "the image on n2" is_here n2 "$id"
+    staged >/dev/null
+}
+
+@test "pipeline: what is damaged on a host's disk is found, and taken from another one" {
+    local answer id
+    id=$(digest killed)
+    on n3 sh -c "rm -rf $(dir)/$id" # behind vcd's back: it is asked anew after a restart
+    chain restart n3 vcd
+    on n2 sh -c "chmod u+w $(dir)/$id/root.raw; printf x | dd of=$(dir)/$id/root.raw bs=1 seek=$((5 << 20)) conv=notrunc status=none"
+    answer=$(stage killed 'n[2-3]')
+    assert_equal "$(field "$answer" n3 error)" ""
+    assert_contains "$(chain log n2 vcd)" "is damaged on this host"
+    assert_equal "$(on n3 sha256sum <<<'' "$(dir)/$id/root.raw" | cut -d' ' -f1)" "$(on n1 sha256sum "$(dir)/$id/root.raw" | cut -d' ' -f1)"
+}
+
+@test "pipeline: a full disk is said so, the hosts behind go on" {
+    local answer id
+    new_image full
+    id=$(digest full)
+    chain stop n1 vcd
+    on n1 mount -t tmpfs -o size=8m tmpfs "$(dir)"
+    chain start n1 vcd
+    answer=$(stage full 'n[1-3]')
+    assert_contains "$(field "$answer" n1 error)" "No space left on device"
+    is_here n2 "$id"
+    is_here n3 "$id"
+    nothing_incoming n1
+    chain stop n1 vcd
+    on n1 umount "$(dir)"
+    chain start n1 vcd
+}
+
+@test "pipeline: the controller's death stops nothing when another host has the image" {
+    local id host
+    new_image orphan
+    id=$(digest orphan)
+    stage orphan n4
+    stage_in_background orphan 'n[1-4]'
+    wait_until 30 "the image to be on its way to n2" is_arriving n2
+    chain stop ctl vcd KILL
+    for host in n1 n2 n3; do wait_until 60 "the image on $host" is_here "$host" "$id"; done
+    chain start ctl vcd
+    staged >/dev/null
+    for host in n1 n2 n3 n4; do nothing_incoming "$host"; done
+}
