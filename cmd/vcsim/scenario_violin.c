@@ -52,7 +52,7 @@ static void begin(struct violin *v)
 	for (uint32_t e = 0; e < ENVIRONMENTS; e++) {
 		v->env[e] = (struct environment){.arrives_ms = arrives, .high = between(&seed, 500, 2500), .low = between(&seed, 200, 600),
 						 .phase_ms = between(&seed, 300, 1200) * 1000,
-						 .left = (double)between(&seed, 3600, 7200) * 1000, .ended_ms = -1};
+						 .left = (double)between(&seed, 4500, 5400) * 1000, .ended_ms = -1};
 		arrives += between(&seed, 0, 120) * 1000;
 		for (uint32_t m = 0; m < MEMBERS; m++)
 			v->at[e][m] = e % HOSTS;
