@@ -77,7 +77,6 @@ struct share {
 	uint64_t retry_at;		 // loop time of the next try to undo; 0: none
 	uint64_t end_by;		 // loop time: the job is over, its tasks have until then; 0: it is not
 	struct transfer_wish *wish;	// while the image comes
-	struct transfer_result image;	// how it came
 	struct json_object *view;
 	struct json_object *usage; // of the members when they were ended: [{rank, cpu_ms, rss_kib, peak_kib}]
 	uint64_t epoch;
@@ -338,6 +337,7 @@ static int pin_image(struct share *s, struct vc_error *err)
 static void image_here(void *ctx, const struct transfer_result *result, const struct vc_error *err)
 {
 	struct share *s = ctx;
+	(void)result;
 	struct vc_error why = VC_ERROR_INIT;
 	s->wish = NULL;
 	if (err) {
@@ -345,7 +345,6 @@ static void image_here(void *ctx, const struct transfer_result *result, const st
 		step_done(s, &why);
 		return;
 	}
-	s->image = *result;
 	if (pin_image(s, &why) < 0)
 		step_done(s, &why);
 }
