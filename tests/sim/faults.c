@@ -167,8 +167,8 @@ static void pause_host(struct world *w)
 static void join(struct world *w)
 {
 	uint32_t n = 1 + (uint32_t)world_random(w, 4);
-	if (world_chance(w) < 0.1)
-		n = 16;
+	if (w->crowd || world_chance(w) < 0.1)
+		n = w->n;
 	for (uint32_t i = w->n_first; i < w->n && n > 0; i++) {
 		if (w->hosts[i].exists)
 			continue;
@@ -298,6 +298,8 @@ static void choose_classes(struct world *w)
 		w->classes |= 1u << world_random(w, F_CLASSES);
 	if (!(w->classes & (1u << F_ONE_WAY | 1u << F_CRASH | 1u << F_POWER | 1u << F_PARTITION | 1u << F_DECLARED_DOWN)))
 		w->classes |= 1u << (world_chance(w) < 0.5 ? F_CRASH : F_DECLARED_DOWN); // something to agree on
+	if (w->crowd)
+		w->classes |= 1u << F_JOIN;
 	if (w->storm)
 		w->classes |= 1u << F_GUEST_EVENTS | 1u << F_CRASH_AT_STEP | 1u << (world_chance(w) < 0.5 ? F_DELAY : F_LOSS);
 }

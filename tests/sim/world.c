@@ -158,10 +158,9 @@ static void carry_dgram(struct world *w, struct dgram d)
 
 static void stop_process(struct sim_host *h)
 {
-	agree_destroy(h->agree);
-	detect_destroy(h->detect);
+	site_destroy(h->site);
+	h->site = NULL;
 	h->agree = NULL;
-	h->detect = NULL;
 	h->running = false;
 	h->run++;
 	h->crash_in = 0;
@@ -191,49 +190,18 @@ void host_start(struct world *w, uint32_t i)
 	uint64_t now = world_local(w, h);
 	struct agree_conf conf = {.times = w->times, .boot = i + 1, .bug = w->bug};
 	struct detect_times times = detect_default_times(1000);
+	uint32_t numbers[HOSTS_MAX];
+	for (uint32_t k = 0; k < w->n; k++)
+		numbers[k] = k;
 	h->powered = h->running = true;
 	h->run++;
-	h->agree = agree_create(&conf, &h->disk, now);
-	h->detect = detect_create(i, &times, now);
+	h->site = site_create(i, &times, now);
+	h->agree = site_agree(site_add(h->site, &conf, &h->disk, numbers, w->n, NULL, now));
 	if (w->n_first <= 2)
-		detect_observer(h->detect, AGREE_WITNESS);
+		site_observer(h->site, AGREE_WITNESS);
 	h->tick_at = UINT64_MAX;
 	h->ask_in_at = w->now + world_random(w, SECOND);
 	host_after(w, i);
-}
-
-static void to_agree(struct world *w, uint32_t i, const struct detect_out *o)
-{
-	struct sim_host *h = &w->hosts[i];
-	uint64_t now = world_local(w, h);
-	const struct hostview *v = agree_view(h->agree);
-	uint32_t index = hostview_find(v, o->peer);
-	struct hv_event e = {.id = o->peer, .incarnation = index == HOSTVIEW_NONE ? 0 : v->hosts[index].incarnation};
-	if (o->kind == DETECT_OUT_SUSPECT) {
-		agree_suspect(h->agree, now, o->peer, true, o->ask);
-	} else if (o->kind == DETECT_OUT_ALIVE) {
-		agree_alive(h->agree, now, o->peer);
-	} else if (o->kind == DETECT_OUT_DEAD) {
-		e.kind = HV_HOST_FAIL;
-		e.evidence = HV_BY_SILENCE;
-		agree_fact(h->agree, now, &e);
-	} else {
-		e.kind = HV_HOST_LOST;
-		e.evidence = HV_BY_EOF;
-		agree_fact(h->agree, now, &e);
-	}
-}
-
-static void drain_detector(struct world *w, uint32_t i)
-{
-	struct sim_host *h = &w->hosts[i];
-	struct detect_out o;
-	while (detect_pop(h->detect, &o)) {
-		if (o.kind >= DETECT_OUT_SUSPECT)
-			to_agree(w, i, &o);
-		else
-			carry_dgram(w, (struct dgram){.from = i, .to = o.peer, .subject = o.subject, .kind = o.kind, .ask = o.ask});
-	}
 }
 
 static void crash_here(struct world *w, uint32_t i)
@@ -243,46 +211,47 @@ static void crash_here(struct world *w, uint32_t i)
 	world_at(w, w->now + w->hosts[i].crash_for, ITEM_RESTART, i, 0);
 }
 
+// One output; false when the host crashes with it.
+static bool carry_out(struct world *w, uint32_t i, struct site_out *o, struct hostview **seen)
+{
+	struct sim_host *h = &w->hosts[i];
+	if (o->datagram) {
+		const struct detect_out *d = &o->beat;
+		carry_dgram(w, (struct dgram){.from = i, .to = d->peer, .subject = d->subject, .kind = d->kind, .ask = d->ask});
+		return true;
+	}
+	if (h->crash_in && --h->crash_in == 0)
+		return false;
+	if (o->agree.kind == AGREE_OUT_PERSIST) {
+		check_disk(w, i, agree_durable(h->agree));
+		write_disk(h);
+	} else if (o->agree.kind == AGREE_OUT_VIEW) {
+		check_install(w, i, *seen);
+		hostview_unref(*seen);
+		*seen = hostview_ref(h->disk.view);
+		return !h->crash_on_install;
+	} else if (o->agree.kind == AGREE_OUT_SEND) {
+		carry(w, &o->agree.msg);
+	}
+	return true;
+}
+
 // False when the host crashed on the way.
-static bool drain_agree(struct world *w, uint32_t i)
+static bool drain(struct world *w, uint32_t i)
 {
 	struct sim_host *h = &w->hosts[i];
 	struct hostview *seen = hostview_ref(h->disk.view);
-	struct agree_out o;
+	struct site_out o;
 	bool up = true;
-	while (up && agree_pop(h->agree, &o)) {
-		if (h->crash_in && --h->crash_in == 0) {
-			agree_msg_clear(&o.msg);
-			crash_here(w, i);
-			up = false;
-			break;
-		}
-		if (o.kind == AGREE_OUT_PERSIST) {
-			check_disk(w, i, agree_durable(h->agree));
-			write_disk(h);
-		} else if (o.kind == AGREE_OUT_VIEW) {
-			check_install(w, i, seen);
-			hostview_unref(seen);
-			seen = hostview_ref(h->disk.view);
-			if (h->crash_on_install) {
-				crash_here(w, i);
-				up = false;
-			}
-		} else if (o.kind == AGREE_OUT_SEND) {
-			carry(w, &o.msg);
-			agree_msg_clear(&o.msg);
-		}
+	while (up && site_pop(h->site, world_local(w, h), &o)) {
+		up = carry_out(w, i, &o, &seen);
+		if (!o.datagram)
+			agree_msg_clear(&o.agree.msg);
 	}
+	if (!up)
+		crash_here(w, i);
 	hostview_unref(seen);
 	return up;
-}
-
-static void choose_watches(struct world *w, uint32_t i)
-{
-	struct sim_host *h = &w->hosts[i];
-	uint64_t now = world_local(w, h);
-	for (uint32_t j = 0; j < w->n; j++)
-		detect_watch(h->detect, now, j, agree_watches(h->agree, j), agree_probes(h->agree, j));
 }
 
 // Hosts that are out and want in ask for it; those that want out say so again after a restart.
@@ -302,7 +271,7 @@ static void ask_in(struct world *w, struct sim_host *h)
 static void schedule(struct world *w, uint32_t i)
 {
 	struct sim_host *h = &w->hosts[i];
-	uint64_t a = agree_next(h->agree), d = detect_next(h->detect), next = a < d ? a : d;
+	uint64_t next = site_next(h->site);
 	uint64_t now = world_local(w, h), at = world_of_local(h, (next > now ? next : now + 1)) + 1;
 	if (at < h->tick_at || h->tick_at <= w->now) {
 		h->tick_at = at;
@@ -314,38 +283,13 @@ void host_after(struct world *w, uint32_t i)
 {
 	struct sim_host *h = &w->hosts[i];
 	ask_in(w, h);
-	drain_detector(w, i);
-	if (!drain_agree(w, i))
+	if (!drain(w, i))
 		return;
 	check_valid(w, i);
 	schedule(w, i);
 }
 
 // --- what comes to a process -------------------------------------------------------------------------------------
-
-static void tick(struct world *w, uint32_t i)
-{
-	struct sim_host *h = &w->hosts[i];
-	uint64_t now = world_local(w, h);
-	if (now >= detect_next(h->detect)) {
-		choose_watches(w, i);
-		detect_tick(h->detect, now);
-	}
-	drain_detector(w, i);
-	agree_tick(h->agree, now);
-}
-
-static void dgram_arrives(struct world *w, uint32_t i, const struct dgram *d)
-{
-	struct sim_host *h = &w->hosts[i];
-	uint64_t now = world_local(w, h);
-	if (d->from < HOSTS_MAX)
-		detect_heard(h->detect, now, d->from, d->kind == DETECT_OUT_BEAT && d->ask);
-	if (d->kind == DETECT_OUT_OBSERVE)
-		detect_asked(h->detect, now, d->from, d->subject);
-	else if (d->kind == DETECT_OUT_SEEN)
-		detect_seen(h->detect, now, d->subject);
-}
 
 static void witness_step(struct world *w, struct item *item)
 {
@@ -369,15 +313,15 @@ static void host_step(struct world *w, struct item *item)
 		agree_recv(h->agree, world_local(w, h), item->msg);
 		break;
 	case ITEM_DGRAM:
-		dgram_arrives(w, item->host, &item->dgram);
+		site_heard(h->site, world_local(w, h), item->dgram.from, item->dgram.kind, item->dgram.subject, item->dgram.ask);
 		break;
 	case ITEM_CLOSED:
 		if (!w->hosts[item->number].running)
-			detect_closed(h->detect, world_local(w, h), item->number);
+			site_closed(h->site, world_local(w, h), item->number);
 		break;
 	default:
 		if (item->run == h->run)
-			tick(w, item->host);
+			site_tick(h->site, world_local(w, h));
 	}
 	host_after(w, item->host);
 }
@@ -472,7 +416,8 @@ void world_create(struct world *w, uint64_t seed, int bug)
 	w->delay_max = 1500;
 	w->witness_up = true;
 	w->n_first = choose_size(w);
-	w->n = w->n_first + 16;
+	w->crowd = !w->storm && world_chance(w) < 0.02;
+	w->n = w->n_first + (w->crowd ? CROWD : JOINERS);
 	uint32_t most = w->n_first < 8 ? w->n_first : 8;
 	first_view(w, (uint16_t)(1 + world_random(w, most)));
 	for (uint32_t i = 0; i < w->n_first; i++)

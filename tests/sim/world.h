@@ -8,12 +8,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vcd/member/agree.h"
-#include "vcd/member/detect.h"
+#include "vcd/member/site.h"
 
 #define MS 1000ull	   // world time is in microseconds
 #define SECOND 1000000ull
-#define HOSTS_MAX 200	   // of a faulty run, joiners included
+#define HOSTS_MAX 200	   // joiners included
+#define JOINERS 16	   // that there are; in a crowd 100
+#define CROWD 100
 #define REUSES_MAX 512	   // removals that the checker follows
 #define EPOCHS_MAX 4096
 
@@ -49,8 +50,8 @@ struct sim_host {
 	unsigned run;
 	uint64_t paused_until;
 	double rate; // of its clock
-	struct agree *agree;
-	struct detect *detect;
+	struct site *site;
+	struct agree *agree; // the site's only cluster
 	struct agree_durable disk;
 	uint32_t crash_in;     // outputs until it crashes; 0: does not
 	bool crash_on_install; // or right after its next install, before it tells anybody
@@ -84,7 +85,7 @@ struct world {
 	bool cut[HOSTS_MAX + 1][HOSTS_MAX + 1];
 	double loss, repeat;
 	uint64_t delay_min, delay_max;
-	bool reorder, quiet, last, storm;
+	bool reorder, quiet, last, storm, crowd; // a crowd: 100 joins at once
 	uint32_t witness_part;
 	bool witness_up;
 	struct agree_witness witness, witness_disk;

@@ -24,8 +24,7 @@ enum agree_bug {
 	BUG_GRANT_LOST,		// the witness forgets its grants at a restart
 	BUG_GRANT_TWICE,	// the witness grants to both sides
 	BUG_RENEW_ALONE,	// validity is renewed without the others
-	BUG_RENEW_AFTER_VOTE,	// a host confirms validity after it voted for the next epoch
-	BUG_REUSE_EARLY,	// an address is used again without regard to clock rates
+	BUG_REUSE_EARLY,	// an address is used again after half of the time
 	BUG_NO_RETRY,		// a coordinator whose ballot failed does not try again
 	BUG_NO_CATCH_UP,	// those that lag get no view
 	BUG_SUSPECT_FOREVER,	// a suspicion that is never closed blocks views

@@ -85,7 +85,7 @@ uint64_t agree_valid_until(const struct agree *a)
 uint64_t agree_reuse_ms(const struct agree *a)
 {
 	if (BUG(a, BUG_REUSE_EARLY))
-		return a->t.valid;
+		return a->t.valid / 2;
 	return a->t.valid + a->t.valid * 3 / 100 + 100; // 1.01 / 0.99 of it, and a margin for rounding
 }
 
@@ -114,7 +114,7 @@ static struct agree_msg *stamped(struct agree *a, enum agree_type type, uint64_t
 void lease_send_status(struct agree *a, uint64_t now, uint32_t to, bool again)
 {
 	struct agree_msg *m = stamped(a, AGREE_STATUS, now, to);
-	m->flag = a->me != HOSTVIEW_NONE && (!agree_voted(a) || BUG(a, BUG_RENEW_AFTER_VOTE));
+	m->flag = a->me != HOSTVIEW_NONE && !agree_voted(a);
 	m->again = again;
 	if (agree_leads(a))
 		add_group(a, m, now);
