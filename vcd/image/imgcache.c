@@ -120,7 +120,7 @@ static struct imgcache_entry *find_image(struct imgcache *c, const char *digest)
 // An image that nobody put into the cache and that has no name: what a crash, or an older vcd, has left.
 static void adopt(struct imgcache *c, const struct store_entry *image)
 {
-	struct imgcache_entry e = {.is_image = true, .bytes = image->data_bytes, .uses = 1, .used = image->created};
+	struct imgcache_entry e = {.is_image = true, .bytes = image->data_bytes, .uses = 1, .used = time(NULL)};
 	e.info.stage = STAGE_COMMANDS;
 	e.info.size = image->size;
 	e.info.created = image->created;
@@ -494,9 +494,7 @@ static int keep_image(struct imgcache *c, const struct result *res, const struct
 	if (old) {
 		set_stays(c, old, false);
 		gdsf_remove(c->policy, old->id);
-		if (strcmp(old->digest, e.digest) != 0)
-			(void)store_evict(c->store, old->digest, NULL); // named or pinned: stays
-		drop(c, old);
+		drop(c, old); // its image, when it is another one, is adopted: a job may still be fetching it
 	}
 	char id[DIGEST_HEX_LEN];
 	memcpy(id, e.id, sizeof(id));
