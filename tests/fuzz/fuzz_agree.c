@@ -44,6 +44,7 @@ static void into_host(struct agree_msg *m)
 	hostview_unref(v);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct agree_msg m;

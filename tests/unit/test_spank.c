@@ -347,11 +347,8 @@ static void test_restarted(void **state)
 	(void)state;
 	char *argv[] = {(char *)"/bin/true", NULL};
 	ask();
-	fake_env_set("SLURM_RESTART_COUNT", "4");
-	assert_int_equal(run_task(argv, 1), 0);
-	assert_vcexec(argv, "/bin/true", "job=123 restart=4 kind=task local=0 tasks=1");
+	fake_env_set("SLURM_RESTART_COUNT", "4"); // the user's own to forge: vcd's mark says it
 	make_mark("0123456789abcdef0123456789abcdef 3\n");
-	argv[0] = (char *)"/bin/true";
 	assert_int_equal(run_task(argv, 1), 0);
 	assert_vcexec(argv, "/bin/true", "job=123 restart=3 kind=task local=0 tasks=1");
 	remove_file("run/jobs/123");
