@@ -4,7 +4,7 @@
 //   plot FILE >soak.svg      FILE has lines "CYCLE PANEL SERIES VALUE"; the verdict goes to standard error
 //
 // A series is flat when the median of its last quarter is at most its first quarter's (after the warm-up of the first
-// tenth) plus the panel's slack. Status 0: all flat, 1: one is not, 2: FILE is no measurement. All in memory, bounded.
+// tenth) plus the panel's slack; of leftovers there must be none at all. Status 0: all flat, 1: one is not, 2: FILE is no measurement. All in memory, bounded.
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +115,8 @@ static void judge(struct series *s)
 	s->first = median(s->y + warm, quarter);
 	s->last = median(s->y + s->n - quarter, quarter);
 	s->flat = slack && s->last <= s->first + slack->add + s->first * slack->percent / 100;
+	for (size_t i = 0; i < s->n && strcmp(s->panel, "leftovers") == 0; i++)
+		s->flat = s->flat && s->y[i] == 0; // one is one too many, at any time
 }
 
 static bool judge_all(struct soak *s)
