@@ -556,7 +556,7 @@ void conf_destroy(struct conf *conf)
 			    o->read == read_slurm_user;
 		if (text)
 			free(*(char **)member(conf, o));
-		else if (o->read == read_item || o->read == read_dir_item)
+		else if (o->read == read_item || o->read == read_dir_item || o->read == read_trusted)
 			vc_strv_free(*(char ***)member(conf, o));
 	}
 	for (size_t i = 0; i < conf->n_hosts; i++) {
