@@ -234,10 +234,11 @@ static void stop_pipeline(struct transfer *tr)
 static void report(struct transfer *tr, const struct pipeline_status *s)
 {
 	if (s->bad_host[0] && !tr->told_bad)
-		vc_log_err("image %.12s: host %s sent bytes that are not those of the image: check its memory and disk with "
-			   "`vcctl image fsck`", tr->digest, s->bad_host);
+		vc_log_err("image %.12s: host %s sent bytes that are not those of the image: check its memory and disk",
+			   tr->digest, s->bad_host);
 	if (s->damaged && !tr->told_damaged)
-		vc_log_err("image %.12s: this host's copy is damaged: `vcctl image fsck` repairs it", tr->digest);
+		vc_log_err("image %.12s: this host's copy is damaged: stop vcd, remove it from image-dir, start vcd; the next start "
+			   "of a cluster brings it again", tr->digest);
 	tr->told_bad = tr->told_bad || s->bad_host[0];
 	tr->told_damaged = tr->told_damaged || s->damaged;
 }
