@@ -10,7 +10,7 @@ load helper
 . "$BATS_TEST_DIRNAME/compat.bash"
 
 export COMPAT_LAB_ID=${COMPAT_LAB_ID:-$(((VCLAB_ID + 50) % 100))}
-STAGE=${BUILD:-$TOP/_build}/stage
+STAGE=${BUILD:-$TOP/_build}/stage.tested
 export VCLAB_ID=$COMPAT_LAB_ID
 ROWS_HOME=/var/tmp/vclab-$VCLAB_ID/home/alice/compat
 
