@@ -73,13 +73,14 @@ works() {
                 works alice vcctl cp hostile "$JOB:0:/tmp/x" ;;
             "image show"|"image rm") refused 3 4 -- bob vcctl $verb "$IMAGE"; refused 3 4 -- bob vcctl $verb "2001/$IMAGE" ;;
             "image log") refused 3 4 -- bob vcctl image log "$IMAGE"; works alice vcctl image log "$IMAGE" ;;
+            "image stage") refused 4 -- bob vcctl image stage "$IMAGE" n1; refused 4 -- alice vcctl image stage "$IMAGE" n1 ;; # for admins
             "image list") works bob vcctl image list; [[ $output != *"$IMAGE"* ]]; works alice vcctl image list; assert_contains "$output" "$IMAGE" ;;
             list) works bob vcctl list --all; [[ $output != *"$JOB "* ]]; works alice vcctl list; assert_contains "$output" "$JOB" ;;
             "image build"|"image import") ;; # one's own: the limits below
             check|ping) ;;                   # of the site, for anybody
             *) echo "vcctl $verb: say here what a stranger gets" >&2; return 1 ;;
         esac
-    done < <(as alice vcctl --help | sed -nE '1,/^Usage/d; s/^  ([a-z]+( (build|import|list|show|rm|log))?) .*/\1/p')
+    done < <(as alice vcctl --help | sed -nE '1,/^Usage/d; s/^  ([a-z]+( (build|import|list|show|rm|log|stage))?) .*/\1/p')
     for verb in show exec cp console "image rm"; do assert_contains "$seen" " $verb "; done
     assert_equal "$(as alice vcctl exec "$JOB" 0 -- id -un)" alice
 }
@@ -103,7 +104,7 @@ result() { awk -v m="$1" '$1 == m { print $3 }' "$2"; }
                     assert_equal "$way $m alice $(result "$m" "$out/alice")" "$way $m alice denied" ;;
             esac
         done <"$out/bob"
-        for m in cluster.show cluster.watch; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m denied"; done
+        for m in cluster.show cluster.watch job.changed; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m denied"; done
         for m in image.show image.log; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m notfound"; done
         assert_equal "$way $(result cluster.show "$out/alice") $(result image.show "$out/alice")" "$way ok ok"
         assert_equal "$(result cluster.watch "$out/alice")" canceled # a notification came
