@@ -205,13 +205,14 @@ cannot() {
 @test "a user has a number of connections and of requests, others go on" {
     local started
     as bob ./hostile connections 1100 12 >"$BATS_TEST_TMPDIR/connections" &
+    started=$!
     wait_until 60 "bob's connections" grep -q open "$BATS_TEST_TMPDIR/connections"
     assert_contains "$(cat "$BATS_TEST_TMPDIR/connections")" "busy"
     assert_contains "$(cat "$BATS_TEST_TMPDIR/connections")" "max-clients-per-user"
     grep -qE 'open (9[0-9][0-9]|10[0-2][0-9]) ' "$BATS_TEST_TMPDIR/connections"
     works alice vcctl list
     refused 1 5 -- bob vcctl list
-    wait
+    wait "$started"
     works bob vcctl list
     run as alice ./hostile requests 100 "$JOB"
     assert_equal "$output" "requests 100 busy 36 other-errors 0"
