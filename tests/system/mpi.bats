@@ -48,11 +48,14 @@ part() {
 }
 part mpich mpirun.mpich ./hello.mpich
 part openmpi mpirun.openmpi ./hello.openmpi
-part pmi2 srun -n8 -c1 --overcommit --mpi=pmi2 ./hello.mpich
+LIMIT=60 part pmi2 srun -n8 -c1 --overcommit --mpi=pmi2 ./hello.mpich
 LIMIT=45 part locality srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich
 LIMIT=45 part cyclic srun -n8 -c1 --overcommit --distribution=cyclic --mpi=pmi2 ./locality.mpich
 part pmi2-abort srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich abort
-part left srun -n4 -c1 sh -c 'for p in /proc/[0-9]*; do case $(cat $p/comm 2>/dev/null) in locality*) echo left: $p ;; esac; done'
+part left srun -n4 -c1 sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    grep -qs ^locality /proc/[0-9]*/comm || exit 0
+    sleep 1
+done; echo left; exit 1'
 [ -n "$VC_FULL" ] || exit 0
 sed -e '/ Ns$/s/^1000/96/' -e '/ NBs$/s/^80/32/' /usr/share/doc/hpcc/examples/_hpccinf.txt >hpccinf.txt
 LIMIT=1200 part hpcc mpirun.openmpi hpcc
@@ -79,12 +82,12 @@ assert_ranks() {
     assert_ranks openmpi
 }
 
-# locality.c itself compares the communicator with the machines' names, and the shared window. Its status is not looked at:
+# locality.c itself compares the communicator with the machines' names, and the shared window. The status is not looked at:
 # MPI_Finalize of MPICH 4.0 over libfabric's tcp does not always end where processors are shared (docs/mpi.md).
 @test "srun --mpi=pmi2: ranks share memory exactly where they share a machine" {
     local rank expected=
     for rank in 0 1 2 3 4 5 6 7; do expected+="rank $rank of 8 on vc$JOB-$((rank / 2));"; done
-    assert_equal "$(part_of pmi2 | tr '\n' ';')" "${expected}pmi2 ended with 0;"
+    assert_equal "$(part_of pmi2 | grep '^rank' | tr '\n' ';')" "$expected"
     expected=
     for rank in 0 1 2 3 4 5 6 7; do
         expected+="rank $rank of 8 on vc$JOB-$((rank / 2)) shares memory with $((rank / 2 * 2)) $((rank / 2 * 2 + 1));"
