@@ -41,7 +41,7 @@ static const struct verb {
 	 "vcctl exec 123 vc123-1 -- ps aux", OPT_PTY | OPT_ROOT, 2, 1 << 16, ctl_exec},
 	{"cp", NULL, "SRC... DST", "copy to or from members, as JOB:MEMBER:PATH",
 	 "vcctl cp input.dat 123:all:/tmp/", OPT_JSON, 2, 1 << 16, ctl_cp},
-	{"image", "build", "RECIPE", "build an image from a recipe; --refresh: with the versions of today", "vcctl image build mpich.recipe",
+	{"image", "build", "RECIPE", "build it; --refresh: with the versions of today", "vcctl image build mpich.recipe",
 	 OPT_JSON | OPT_REFRESH, 1, 1, ctl_image_build},
 	{"image", "import", "NAME TAR", "make an image of a tar; --public: for everybody",
 	 "vcctl image import mine root.tar.zst", OPT_JSON | OPT_PUBLIC, 2, 2, ctl_image_import},
