@@ -743,20 +743,3 @@ const char *peers_controller(const struct peers *peers)
 {
 	return peers->vcd->conf->controllers[0];
 }
-
-const char *peer_state(const struct peers *peers, const char *host, char *buf, size_t len)
-{
-	const struct peer *peer;
-	const char *text = "idle";
-	LIST_FOREACH(peer, &peers->list, link) {
-		if (strcmp(peer->host, host) == 0)
-			break;
-	}
-	if (peer && peer->phase == OPEN)
-		text = "connected";
-	else if (peer && !peer->failing_since && peer->phase != IDLE)
-		text = "connecting";
-	snprintf(buf, len, "%s%s", peer && peer->failing_since ? "unreachable: " : text,
-		 peer && peer->failing_since ? peer->why.text : "");
-	return buf;
-}

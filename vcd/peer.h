@@ -49,8 +49,6 @@ void peer_cancel(struct peer_call *call);
 
 // To the active controller of vcd.conf.
 const char *peers_controller(const struct peers *peers);
-// What is known of a host, for vcctl check and show: "connected", "connecting", "idle", "unreachable: REASON".
-const char *peer_state(const struct peers *peers, const char *host, char *buf, size_t len);
 // "host" or "host = address:port" of vcd.conf's hosts: what to connect to (for blocking clients in workers).
 int peer_address(const struct peers *peers, const char *host, char *ret_addr, size_t len, int *ret_port,
 		 struct vc_error *err);
