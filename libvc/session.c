@@ -39,7 +39,8 @@ struct vc_session {
 	enum state state;
 	struct vc_error why; // CLOSED
 
-	struct vc_buf in, out, inner; // inner: the last opened frame
+	struct vc_buf in, out;
+	struct vc_buf inner, outer; // the last opened frame, and the last one that was sealed: kept for their memory
 	size_t in_use;		      // bytes of `in` that the last FRAME still points to
 	char *cred;		      // CRED_IN
 	char *payload;		      // CRED_OUT
@@ -98,6 +99,7 @@ static struct vc_session *session_create(const struct vc_session_opts *opts, boo
 	s->in = VC_BUF_INIT(VC_RPC_BODY_MAX + VC_FRAME_SEAL_OVERHEAD + VC_FRAME_HEADER_LEN + (256u << 10));
 	s->out = VC_BUF_INIT(opts->output_max ? opts->output_max : VC_SESSION_OUTPUT_MAX);
 	s->inner = VC_BUF_INIT(VC_RPC_BODY_MAX + VC_FRAME_HEADER_LEN);
+	s->outer = s->inner;
 	return s;
 }
 
@@ -109,6 +111,7 @@ void vc_session_destroy(struct vc_session *s)
 	vc_buf_clear(&s->in);
 	vc_buf_clear(&s->out);
 	vc_buf_clear(&s->inner);
+	vc_buf_clear(&s->outer);
 	free(s->cred);
 	free(s->payload);
 	sodium_memzero(s, sizeof(*s));
@@ -129,10 +132,10 @@ static int queue_json(struct vc_session *s, enum vc_frame_type type, struct json
 
 static int queue_sealed(struct vc_session *s, enum vc_frame_type type, const void *body, size_t len, struct vc_error *err)
 {
-	vc_autobuf struct vc_buf frame = VC_BUF_INIT(0);
-	if (vc_frame_append(&frame, type, body, len, err) < 0)
+	s->outer.len = s->outer.off = 0;
+	if (vc_frame_append(&s->outer, type, body, len, err) < 0)
 		return -1;
-	size_t sealed_len = frame.len + crypto_secretstream_xchacha20poly1305_ABYTES;
+	size_t sealed_len = s->outer.len + crypto_secretstream_xchacha20poly1305_ABYTES;
 	uint8_t *p = vc_buf_reserve(&s->out, VC_FRAME_HEADER_LEN + sealed_len);
 	if (!p)
 		return vc_error_errno(err, "sending %zu bytes", len);
@@ -141,7 +144,7 @@ static int queue_sealed(struct vc_session *s, enum vc_frame_type type, const voi
 	p[5] = 0;
 	vc_put_be16(p + 6, VC_FRAME_VERSION);
 	vc_put_be32(p + 8, (uint32_t)sealed_len);
-	crypto_secretstream_xchacha20poly1305_push(&s->push, p + VC_FRAME_HEADER_LEN, NULL, vc_buf_head(&frame), frame.len,
+	crypto_secretstream_xchacha20poly1305_push(&s->push, p + VC_FRAME_HEADER_LEN, NULL, vc_buf_head(&s->outer), s->outer.len,
 						   NULL, 0, 0);
 	vc_buf_commit(&s->out, VC_FRAME_HEADER_LEN + sealed_len);
 	return 0;
@@ -453,6 +456,27 @@ int vc_session_input(struct vc_session *s, const void *data, size_t len, struct 
 	if (vc_buf_append(&s->in, data, len) < 0)
 		return vc_error_errno(err, "%zu bytes wait unread", s->in.len);
 	return 0;
+}
+
+uint8_t *vc_session_room(struct vc_session *s, size_t len)
+{
+	vc_buf_consume(&s->in, s->in_use);
+	s->in_use = 0;
+	return vc_buf_reserve(&s->in, len);
+}
+
+void vc_session_arrived(struct vc_session *s, size_t len)
+{
+	vc_buf_commit(&s->in, len);
+}
+
+size_t vc_session_missing(const struct vc_session *s)
+{
+	size_t have = s->in.len - s->in_use;
+	if (!have || have < VC_FRAME_HEADER_LEN)
+		return have ? VC_FRAME_HEADER_LEN - have : 0;
+	size_t whole = VC_FRAME_HEADER_LEN + vc_get_be32(vc_buf_head(&s->in) + s->in_use + 8);
+	return whole > have ? whole - have : 0;
 }
 
 static void take_hello(struct vc_session *s, const struct vc_frame *frame)

@@ -47,6 +47,11 @@ enum vc_session_event {
 
 // Appends bytes; -1 (ENOBUFS) when more than one largest frame waits unread: stop reading first.
 int vc_session_input(struct vc_session *s, const void *data, size_t len, struct vc_error *err);
+// The same without a copy: room for len bytes (NULL: as above), of which some have arrived.
+uint8_t *vc_session_room(struct vc_session *s, size_t len);
+void vc_session_arrived(struct vc_session *s, size_t len);
+// Bytes that a frame lacks whose beginning has come; 0: none has. For SO_RCVLOWAT: nothing can be done before.
+size_t vc_session_missing(const struct vc_session *s);
 enum vc_session_event vc_session_next(struct vc_session *s, struct vc_frame *ret_frame, struct vc_error *err);
 const char *vc_session_cred(const struct vc_session *s);
 const char *vc_session_payload(const struct vc_session *s);

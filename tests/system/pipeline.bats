@@ -10,7 +10,14 @@ HOSTS=4
 MIB=16
 WIRE=40mbit # 3.4 s for the image
 
-chain() { VCLAB_ID=$(((VCLAB_ID + 50) % 100)) "$VCLAB" "$@"; }
+# Bats waits for whoever holds its descriptor 3: no daemon of this lab may. A step that hangs is a failed test, with its words.
+STEP_SECONDS=120
+chain() {
+    local status=0
+    VCLAB_ID=$(((VCLAB_ID + 50) % 100)) timeout -k 10 "$STEP_SECONDS" "$VCLAB" "$@" 3>&- || status=$?
+    [ "$status" -ne 124 ] || echo "vclab $* took longer than $STEP_SECONDS s" >&2
+    return "$status"
+}
 on() { chain exec "$@"; }
 
 setup_file() {

@@ -12,6 +12,8 @@
 #define PIPE_QUEUE_HIGH (512u << 10)  // bytes queued from which arriving frames are not relayed: it gets them from disk later
 #define PIPE_SOCKET_LOW (64u << 10)   // unsent bytes that the kernel holds per link: what waits there delays what is new
 #define PIPE_READ_CHUNK (64u << 10)   // bytes of one read from a link
+#define PIPE_READ_MS 25u	      // without a read after which a link is read although fewer bytes than expected are there
+#define PIPE_MSG_OVERHEAD 42u	      // bytes of a piece besides its data: its type, two frames' headers, the seal
 #define PIPE_READ_TURN (256u << 10)   // bytes read from one link before the others have their turn
 #define PIPE_DOWNS_MAX 64u	      // successors of one image on one host; a chain has one, a broken one some
 #define PIPE_TICK_MS 100u	      // a link that has nothing to say says so that often

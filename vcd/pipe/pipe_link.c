@@ -20,7 +20,9 @@ struct pipe_link {
 	int fd;
 	struct vc_session *session;
 	char host[VC_HOSTNAME_MAX + 1];
-	uint64_t bytes_in, bytes_out, heard, said;
+	uint64_t bytes_in, bytes_out, heard, said, read_at;
+	size_t expect;
+	int lowat; // SO_RCVLOWAT now
 };
 
 uint64_t pipe_now_ms(void)
@@ -51,7 +53,7 @@ struct pipe_link *pipe_link_create(int fd, struct vc_session *session, const cha
 		return NULL;
 	}
 	*l = (struct pipe_link){.fd = fd, .session = session};
-	l->heard = l->said = pipe_now_ms();
+	l->heard = l->said = l->read_at = pipe_now_ms();
 	snprintf(l->host, sizeof(l->host), "%s", host);
 	tune(fd);
 	return l;
@@ -188,23 +190,54 @@ int pipe_link_pending(struct pipe_link *l, pipe_msg_fn fn, void *ctx, struct vc_
 	}
 }
 
+void pipe_link_expect(struct pipe_link *l, size_t bytes)
+{
+	l->expect = bytes;
+}
+
+bool pipe_link_is_due(const struct pipe_link *l, uint64_t now)
+{
+	return now - l->read_at >= PIPE_READ_MS;
+}
+
+// A packet that completes no message wakes nobody: a 16 KiB piece comes in eleven of them.
+static void set_lowat(struct pipe_link *l)
+{
+	size_t missing = vc_session_missing(l->session), want = missing ? missing : l->expect;
+	int lowat = want < PIPE_READ_CHUNK ? (int)want : (int)PIPE_READ_CHUNK;
+	lowat += lowat == 0;
+	if (lowat != l->lowat && setsockopt(l->fd, SOL_SOCKET, SO_RCVLOWAT, &lowat, sizeof(lowat)) == 0)
+		l->lowat = lowat;
+}
+
+// 1: there may be more, 0: there is none.
+static int read_some(struct pipe_link *l, size_t *turn, struct vc_error *err)
+{
+	uint8_t *room = vc_session_room(l->session, PIPE_READ_CHUNK);
+	if (!room)
+		return vc_error_errno(err, "from %s", l->host);
+	ssize_t n = recv(l->fd, room, PIPE_READ_CHUNK, 0);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return errno == EINTR;
+	if (n < 0)
+		return vc_error_errno(err, "from %s", l->host);
+	if (n == 0)
+		return vc_error_set(err, VC_ECANCELED, "%s closed the connection", l->host);
+	l->heard = l->read_at;
+	*turn += (size_t)n;
+	vc_session_arrived(l->session, (size_t)n);
+	return n == PIPE_READ_CHUNK;
+}
+
 int pipe_link_read(struct pipe_link *l, pipe_msg_fn fn, void *ctx, struct vc_error *err)
 {
-	uint8_t buf[PIPE_READ_CHUNK];
-	for (size_t turn = 0; turn < PIPE_READ_TURN;) {
-		ssize_t n = recv(l->fd, buf, sizeof(buf), 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN)
-			return 0;
-		if (n < 0)
-			return vc_error_errno(err, "from %s", l->host);
-		if (n == 0)
-			return vc_error_set(err, VC_ECANCELED, "%s closed the connection", l->host);
-		l->heard = pipe_now_ms();
-		turn += (size_t)n;
-		if (vc_session_input(l->session, buf, (size_t)n, err) < 0 || pipe_link_pending(l, fn, ctx, err) < 0)
+	int more = 1;
+	l->read_at = pipe_now_ms();
+	for (size_t turn = 0; more > 0 && turn < PIPE_READ_TURN;) {
+		more = read_some(l, &turn, err);
+		if (more < 0 || pipe_link_pending(l, fn, ctx, err) < 0)
 			return -1;
 	}
+	set_lowat(l);
 	return 0;
 }

@@ -27,6 +27,11 @@ int pipe_link_send_pieces(struct pipe_link *l, const uint8_t *data, size_t len, 
 int pipe_link_send_frame(struct pipe_link *l, const struct pipe_frame *f, struct vc_error *err);
 int pipe_link_flush(struct pipe_link *l, struct vc_error *err); // as much as the socket takes now
 
+// How many bytes the next message will have, as far as is known (0: not): with TCP, the thread sleeps until they are there. What is
+// shorter is found by reading now and then: pipe_link_is_due().
+void pipe_link_expect(struct pipe_link *l, size_t bytes);
+bool pipe_link_is_due(const struct pipe_link *l, uint64_t now); // was not read for PIPE_READ_MS
+
 // Reads what is there, and calls fn for each message, up to one turn's worth of bytes. -1: fn's error, a broken protocol,
 // or the end of the connection (VC_ECANCELED).
 typedef int (*pipe_msg_fn)(void *ctx, const struct pipe_msg *m, struct vc_error *err);

@@ -187,6 +187,13 @@ static int finish_frame(struct pipeline *p, struct vc_error *err)
 	return rc < 0 ? -1 : 0;
 }
 
+// What comes next of the frame under way; a message that ends it early is found a moment later.
+static void expect_piece(struct pipeline *p)
+{
+	uint32_t rest = p->up.frame.head.encoded - p->up.frame.got;
+	pipe_link_expect(p->up.io, rest ? (rest < PIPE_PIECE_MAX ? rest : PIPE_PIECE_MAX) + PIPE_MSG_OVERHEAD : 0);
+}
+
 static int begin_frame(struct pipeline *p, const struct pipe_head *h, struct vc_error *err)
 {
 	if (p->up.frame.head.encoded)
@@ -198,6 +205,7 @@ static int begin_frame(struct pipeline *p, const struct pipe_head *h, struct vc_
 			return vc_error_set(err, VC_EPROTO, "chunk %u of %zu", h->chunk[i], chunks_count(holding_chunks(p->holding)));
 	}
 	p->up.frame = (struct pipe_frame){.head = *h};
+	expect_piece(p);
 	downs_begin(p);
 	return 0;
 }
@@ -208,6 +216,7 @@ static int take_piece(struct pipeline *p, const struct pipe_msg *m, struct vc_er
 		return vc_error_set(err, VC_EPROTO, "a piece of no frame");
 	if (pipe_frame_add(&p->up.frame, m->data, m->len, err) < 0)
 		return -1;
+	expect_piece(p);
 	downs_piece(p, m->data, m->len);
 	return pipe_frame_is_complete(&p->up.frame) ? finish_frame(p, err) : 0;
 }
@@ -222,6 +231,7 @@ static int take_abort(struct pipeline *p, const struct pipe_msg *m, struct vc_er
 		return m->bad ? 0 : vc_error_set(err, VC_EPROTO, "the end of no frame");
 	downs_finish(p, false, m->bad);
 	pipe_frame_clear(&p->up.frame);
+	expect_piece(p);
 	return 0;
 }
 

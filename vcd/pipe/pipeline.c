@@ -21,7 +21,7 @@
 #include "vcd/image/store.h"
 #include "vcd/pipe/pipe_int.h"
 
-#define POLL_MS 25 // how often limits are looked at; far below the shortest
+#define POLL_MS PIPE_READ_MS // how often limits are looked at; far below the shortest
 
 // --- life ---------------------------------------------------------------------------------------------------------------
 
@@ -280,7 +280,7 @@ static void read_all(struct pipeline *p, const struct pollfd *polls)
 		if (polls[at++].revents & ~POLLOUT)
 			down_read(p, d);
 	}
-	if (p->up.io && (polls[1].revents & ~POLLOUT))
+	if (p->up.io && (polls[1].revents & ~POLLOUT || pipe_link_is_due(p->up.io, pipe_now_ms())))
 		up_read(p);
 }
 
@@ -301,7 +301,7 @@ static void *run(void *arg)
 		turn(p, pipe_now_ms());
 		publish_status(p, pipe_now_ms());
 		size_t n = fill_polls(p, polls);
-		if (poll(polls, n, p->adopting ? 0 : POLL_MS) > 0)
+		if (poll(polls, n, p->adopting ? 0 : (int)POLL_MS) >= 0)
 			read_all(p, polls);
 	}
 	publish_status(p, pipe_now_ms());
