@@ -43,24 +43,26 @@ static int enter_releasing(struct cluster *c, struct vc_error *err);
 static int enter_released(struct cluster *c, struct vc_error *err);
 
 // A phase whose `next` is itself stays until something from outside ends it.
+// stage: the one of the start with which it ends.
 static const struct {
 	const char *name;
 	int (*enter)(struct cluster *c, struct vc_error *err);
 	enum cluster_phase next;
+	enum start_stage stage;
 } phases[CLUSTER_PHASES] = {
-	[CLUSTER_WAITING] = {"waiting", enter_waiting, CLUSTER_LOADING},
-	[CLUSTER_LOADING] = {"loading", enter_loading, CLUSTER_BUILDING},
-	[CLUSTER_BUILDING] = {"building", enter_building, CLUSTER_PREPARING},
-	[CLUSTER_PREPARING] = {"preparing", enter_preparing, CLUSTER_BOOTING},
-	[CLUSTER_BOOTING] = {"booting", enter_booting, CLUSTER_FORMING},
-	[CLUSTER_FORMING] = {"forming", enter_forming, CLUSTER_STAGING},
-	[CLUSTER_STAGING] = {"staging", enter_staging, CLUSTER_READY},
-	[CLUSTER_READY] = {"ready", enter_ready, CLUSTER_READY},
-	[CLUSTER_FAILING] = {"failing", enter_failing, CLUSTER_TELLING},
-	[CLUSTER_TELLING] = {"telling", enter_telling, CLUSTER_FAILED},
-	[CLUSTER_FAILED] = {"failed", enter_failed, CLUSTER_FAILED},
-	[CLUSTER_RELEASING] = {"releasing", enter_releasing, CLUSTER_RELEASED},
-	[CLUSTER_RELEASED] = {"released", enter_released, CLUSTER_RELEASED},
+	[CLUSTER_WAITING] = {"waiting", enter_waiting, CLUSTER_LOADING, START_RESOLVE},
+	[CLUSTER_LOADING] = {"loading", enter_loading, CLUSTER_BUILDING, START_RESOLVE},
+	[CLUSTER_BUILDING] = {"building", enter_building, CLUSTER_PREPARING, START_BUILD},
+	[CLUSTER_PREPARING] = {"preparing", enter_preparing, CLUSTER_BOOTING, START_DEFINE},
+	[CLUSTER_BOOTING] = {"booting", enter_booting, CLUSTER_FORMING, START_BOOT},
+	[CLUSTER_FORMING] = {"forming", enter_forming, CLUSTER_STAGING, START_FORM},
+	[CLUSTER_STAGING] = {"staging", enter_staging, CLUSTER_READY, START_FORM},
+	[CLUSTER_READY] = {"ready", enter_ready, CLUSTER_READY, START_STAGES},
+	[CLUSTER_FAILING] = {"failing", enter_failing, CLUSTER_TELLING, START_STAGES},
+	[CLUSTER_TELLING] = {"telling", enter_telling, CLUSTER_FAILED, START_STAGES},
+	[CLUSTER_FAILED] = {"failed", enter_failed, CLUSTER_FAILED, START_STAGES},
+	[CLUSTER_RELEASING] = {"releasing", enter_releasing, CLUSTER_RELEASED, START_STAGES},
+	[CLUSTER_RELEASED] = {"released", enter_released, CLUSTER_RELEASED, START_STAGES},
 };
 
 const char *cluster_phase_name(enum cluster_phase phase)
@@ -232,15 +234,27 @@ static void enter(struct cluster *c)
 		cluster_fail(c, &why);
 }
 
+static void account_phase(struct cluster *c, uint64_t ms)
+{
+	static const struct cluster_host no_host;
+	const struct cluster_host *h = c->n_hosts ? &c->hosts[c->last_host] : &no_host;
+	if (phases[c->phase].stage != START_STAGES)
+		start_times_add(&c->stages, ms, phases[c->phase].stage, &h->told, &h->before);
+	for (size_t i = 0; i < c->n_hosts; i++)
+		c->hosts[i].before = c->hosts[i].told;
+}
+
 static void go_to(struct cluster *c, enum cluster_phase phase)
 {
 	uint64_t now = loop_ms(c);
-	c->stage_ms[c->phase] += now - c->phase_ms;
+	account_phase(c, now - c->phase_ms);
 	log_cluster(VC_LOG_INFO, c, "%s after %llu ms in %s", phases[phase].name, (unsigned long long)(now - c->phase_ms),
 		    phases[c->phase].name);
 	c->phase = phase;
 	c->phase_ms = now;
 	c->tries = 0;
+	if (phase == CLUSTER_READY && !c->start_ms)
+		c->start_ms = cluster_elapsed_ms(c);
 	enter(c);
 }
 
@@ -463,12 +477,22 @@ static void add_usage(struct cluster *c, struct json_object *result)
 	}
 }
 
+static void take_stages(struct cluster_host *h, struct json_object *result)
+{
+	struct json_object *stages = NULL;
+	if (json_object_object_get_ex(result, "stages", &stages))
+		start_times_from_json(&h->told, stages);
+}
+
 static void step_host_done(void *ctx, size_t i, struct json_object *result, const struct vc_error *err)
 {
 	struct cluster *c = ctx;
 	c->hosts[i].done = !err;
-	if (!err)
+	c->last_host = i;
+	if (!err) {
 		add_usage(c, result);
+		take_stages(&c->hosts[i], result);
+	}
 	host_phase(c, i, err ? "failed" : "done", err ? err->text : NULL);
 	clusters_notify(c);
 }
@@ -479,6 +503,9 @@ static void step_host_notify(void *ctx, size_t i, const char *method, struct jso
 	const char *phase = method, *reason = NULL;
 	vc_json_str_opt(params, "phase", 63, &phase, NULL);
 	vc_json_str_opt(params, "reason", 255, &reason, NULL);
+	(void)vc_json_u64_opt(params, "held", INT64_MAX, &c->hosts[i].held, NULL);
+	(void)vc_json_u64_opt(params, "total", INT64_MAX, &c->hosts[i].total, NULL);
+	(void)vc_json_u64_opt(params, "rate", INT64_MAX, &c->hosts[i].rate, NULL);
 	host_phase(c, i, phase, reason);
 	clusters_notify(c);
 }

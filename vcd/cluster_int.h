@@ -12,6 +12,7 @@
 #include "vcd/member/view.h"
 #include "vcd/plan.h"
 #include "vcd/rpc.h"
+#include "vcd/startstage.h"
 
 enum cluster_phase {
 	CLUSTER_WAITING,   // an earlier incarnation of the job is being torn down
@@ -42,6 +43,8 @@ struct cluster_host {
 	char reason[256];
 	uint64_t since_ms; // loop time
 	bool done;
+	struct start_times told, before; // of itself: now, and at the beginning of the phase
+	uint64_t held, total, rate;	 // of the image: chunks that are here and those that are to be, bytes a second
 };
 
 // Requests that wait for this cluster: ensure, release, watch.
@@ -83,7 +86,9 @@ struct cluster {
 	struct json_object *usage; // of the members, as hosts told at the release; NULL: nothing yet
 	uint64_t ensured_ms, phase_ms; // loop time when the start, the phase began
 	int64_t created_wall_ms;
-	uint64_t stage_ms[CLUSTER_PHASES]; // time spent in each phase
+	struct start_times stages;	   // of the start
+	size_t last_host;		   // the one that ended last in this phase
+	uint64_t start_ms;		   // by the wall clock, until ready; 0: not yet
 	struct cluster_waiter *waiters;
 };
 
@@ -122,6 +127,7 @@ struct images_found;
 int clusterplan_set_image(struct cluster *c, const struct images_found *image, struct vc_error *err); // completes the plan
 // clusterjson.c
 struct json_object *cluster_to_json(const struct cluster *c, bool full);
+uint64_t cluster_elapsed_ms(const struct cluster *c); // since the first job.ensure, by the wall clock: for people
 struct json_object *cluster_row_to_json(const void *row, bool full); // a struct state_cluster of one that is over
 int cluster_save(struct cluster *c, struct vc_error *err);
 struct cluster *cluster_load(struct clusters *cs, const void *row, struct vc_error *err); // a struct state_cluster

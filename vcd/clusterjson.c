@@ -17,6 +17,17 @@ static int64_t wall_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_usec / 1000;
 }
 
+// What the host told of itself, what the cluster did before and after it, and what is left of the start: waiting for others.
+static struct json_object *host_stages_to_json(const struct cluster *c, size_t i)
+{
+	struct start_times t = c->hosts[i].told;
+	t.ms[START_RESOLVE] = c->stages.ms[START_RESOLVE];
+	t.ms[START_BUILD] = c->stages.ms[START_BUILD];
+	t.ms[START_FORM] = c->stages.ms[START_FORM];
+	uint64_t own = start_times_sum(&t), all = start_times_sum(&c->stages);
+	return start_times_to_json(&t, own < all ? (int64_t)(all - own) : 0);
+}
+
 static struct json_object *hosts_to_json(const struct cluster *c)
 {
 	struct json_object *array = json_object_new_array();
@@ -27,31 +38,65 @@ static struct json_object *hosts_to_json(const struct cluster *c)
 		vc_json_add_str(obj, "phase", c->hosts[i].phase);
 		vc_json_add_str(obj, "reason", c->hosts[i].reason);
 		vc_json_add_u64(obj, "elapsed_ms", c->hosts[i].since_ms ? now - c->hosts[i].since_ms : 0);
+		vc_json_add(obj, "stages", host_stages_to_json(c, i));
 		json_object_array_add(array, obj);
 	}
 	return array;
 }
 
-static struct json_object *stages_to_json(const struct cluster *c)
+// What the database keeps of hosts.
+static struct json_object *host_times_to_json(const struct cluster *c)
 {
 	struct json_object *array = json_object_new_array();
-	for (int i = 0; i < CLUSTER_READY; i++) {
+	for (size_t i = 0; i < c->n_hosts; i++) {
 		struct json_object *obj = json_object_new_object();
-		vc_json_add_str(obj, "stage", cluster_phase_name((enum cluster_phase)i));
-		vc_json_add_u64(obj, "ms", c->stage_ms[i]);
+		vc_json_add_str(obj, "host", c->hosts[i].name);
+		vc_json_add(obj, "stages", host_stages_to_json(c, i));
 		json_object_array_add(array, obj);
 	}
 	return array;
 }
 
-// What is missing or odd stays 0: it is only shown.
+// How the image gets to the hosts, while it does.
+static struct json_object *transfer_to_json(const struct cluster *c)
+{
+	struct json_object *obj = json_object_new_object();
+	const struct cluster_host *slowest = NULL;
+	uint64_t done = 0, rate = 0, percent = 0;
+	for (size_t i = 0; i < c->n_hosts; i++) {
+		const struct cluster_host *h = &c->hosts[i];
+		bool here = h->done || (h->total && h->held >= h->total);
+		uint64_t part = h->total ? h->held * 100 / h->total : 0;
+		done += here;
+		rate += here ? 0 : h->rate;
+		if (here || (slowest && part >= percent))
+			continue;
+		slowest = h;
+		percent = part;
+	}
+	vc_json_add_u64(obj, "hosts_done", done);
+	vc_json_add_u64(obj, "hosts", c->n_hosts);
+	vc_json_add_u64(obj, "rate", rate);
+	if (slowest) {
+		vc_json_add_str(obj, "slowest", slowest->name);
+		vc_json_add_u64(obj, "slowest_percent", percent);
+	}
+	return obj;
+}
+
 static void stages_from_json(struct cluster *c, struct json_object *extra)
 {
-	struct json_object *array = NULL;
-	if (!json_object_object_get_ex(extra, "stages", &array) || !json_object_is_type(array, json_type_array))
+	struct json_object *array = NULL, *hosts = NULL, *stages = NULL;
+	if (json_object_object_get_ex(extra, "stages", &array))
+		start_times_from_json(&c->stages, array);
+	(void)vc_json_u64_opt(extra, "start_ms", INT64_MAX, &c->start_ms, NULL);
+	if (!json_object_object_get_ex(extra, "hosts", &hosts) || !json_object_is_type(hosts, json_type_array))
 		return;
-	for (size_t i = 0; i < CLUSTER_READY && i < json_object_array_length(array); i++)
-		(void)vc_json_u64(json_object_array_get_idx(array, i), "ms", INT64_MAX, &c->stage_ms[i], NULL);
+	for (size_t i = 0; i < c->n_hosts && i < json_object_array_length(hosts); i++) {
+		if (json_object_object_get_ex(json_object_array_get_idx(hosts, i), "stages", &stages))
+			start_times_from_json(&c->hosts[i].told, stages);
+		c->hosts[i].before = c->hosts[i].told;
+	}
 }
 
 // The plan without the cluster's secret.
@@ -69,7 +114,11 @@ static struct json_object *public_plan(struct json_object *whole)
 static void add_details(const struct cluster *c, struct json_object *obj)
 {
 	vc_json_add(obj, "hosts", hosts_to_json(c));
-	vc_json_add(obj, "stages", stages_to_json(c));
+	vc_json_add(obj, "stages", start_times_to_json(&c->stages, -1));
+	if (c->phase == CLUSTER_PREPARING)
+		vc_json_add(obj, "transfer", transfer_to_json(c));
+	if (c->start_ms)
+		vc_json_add_u64(obj, "start_ms", c->start_ms);
 	if (c->plan_json)
 		vc_json_add(obj, "plan", public_plan(c->plan_json));
 	if (c->view)
@@ -79,7 +128,7 @@ static void add_details(const struct cluster *c, struct json_object *obj)
 }
 
 // Since the first job.ensure, which may have been another vcd's: for people, so the wall clock will do.
-static uint64_t elapsed_ms(const struct cluster *c)
+uint64_t cluster_elapsed_ms(const struct cluster *c)
 {
 	int64_t elapsed = wall_ms() - c->created_wall_ms;
 	return c->created_wall_ms && elapsed > 0 ? (uint64_t)elapsed : 0;
@@ -103,7 +152,7 @@ struct json_object *cluster_to_json(const struct cluster *c, bool full)
 	vc_json_add_str(obj, "phase", cluster_phase_name(c->phase));
 	vc_json_add_str(obj, "reason", reason_of(c));
 	vc_json_add_u64(obj, "phase_ms", now - c->phase_ms);
-	vc_json_add_u64(obj, "elapsed_ms", elapsed_ms(c));
+	vc_json_add_u64(obj, "elapsed_ms", cluster_elapsed_ms(c));
 	vc_json_add_u64(obj, "created_ms", (uint64_t)c->created_wall_ms);
 	if (c->plan) {
 		vc_json_add_u64(obj, "uid", c->uid);
@@ -161,6 +210,8 @@ struct json_object *cluster_row_to_json(const void *row_ptr, bool full)
 	if (!full)
 		return obj;
 	copy_key(obj, "stages", row->extra, "stages");
+	copy_key(obj, "hosts", row->extra, "hosts");
+	copy_key(obj, "start_ms", row->extra, "start_ms");
 	if (row->plan)
 		vc_json_add(obj, "plan", public_plan(row->plan));
 	if (row->view)
@@ -175,7 +226,10 @@ static struct json_object *extra_to_json(const struct cluster *c)
 	struct json_object *obj = json_object_new_object();
 	vc_json_add_str(obj, "spec_text", c->spec_text);
 	vc_json_add_str(obj, "trace", c->trace);
-	vc_json_add(obj, "stages", stages_to_json(c));
+	vc_json_add(obj, "stages", start_times_to_json(&c->stages, -1));
+	vc_json_add(obj, "hosts", host_times_to_json(c));
+	if (c->start_ms)
+		vc_json_add_u64(obj, "start_ms", c->start_ms);
 	if (c->usage)
 		vc_json_add(obj, "usage", json_object_get(c->usage));
 	return obj;
@@ -214,7 +268,6 @@ static int load_rest(struct cluster *c, const struct state_cluster *row, struct 
 		return -1;
 	if (trace)
 		snprintf(c->trace, sizeof(c->trace), "%s", trace);
-	stages_from_json(c, row->extra);
 	if (json_object_object_get_ex(row->extra, "usage", &c->usage))
 		json_object_get(c->usage);
 	if (row->plan) {
@@ -223,9 +276,19 @@ static int load_rest(struct cluster *c, const struct state_cluster *row, struct 
 			return -1;
 		c->plan_json = json_object_get(row->plan);
 	}
+	stages_from_json(c, row->extra);
 	if (row->view && !(c->view = view_from_json(row->view, err)))
 		return -1;
 	return 0;
+}
+
+// A start goes on: the time that no vcd has counted is that of the phase in which it was.
+static void count_gap(struct cluster *c)
+{
+	uint64_t elapsed = cluster_elapsed_ms(c), counted = start_times_sum(&c->stages), now = c->phase_ms;
+	uint64_t gap = elapsed > counted ? elapsed - counted : 0;
+	if (c->phase < CLUSTER_READY)
+		c->phase_ms = now > gap ? now - gap : 0;
 }
 
 struct cluster *cluster_load(struct clusters *cs, const void *row_ptr, struct vc_error *err)
@@ -249,6 +312,7 @@ struct cluster *cluster_load(struct clusters *cs, const void *row_ptr, struct vc
 		return NULL;
 	}
 	c->phase = phase;
+	count_gap(c);
 	c->suspended = CLUSTER_SUSPENSION_UNKNOWN;
 	for (size_t i = 0; phase == CLUSTER_READY && i < c->n_hosts; i++) {
 		c->hosts[i].done = true;

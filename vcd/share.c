@@ -19,6 +19,7 @@
 #include "vcd/rpc.h"
 #include "vcd/image/store.h"
 #include "vcd/peer.h"
+#include "vcd/startstage.h"
 #include "vcd/state.h"
 #include "vcd/transfers.h"
 #include "vcd/vcd.h"
@@ -74,6 +75,8 @@ struct share {
 	size_t n_members, starting;
 	struct vc_error start_error;
 	uint64_t boot_began, boot_limit; // loop time
+	uint64_t step_began, came_at;	 // loop time: of the step under way; all of the image was here
+	struct start_times times;
 	uint64_t retry_at;		 // loop time of the next try to undo; 0: none
 	uint64_t end_by;		 // loop time: the job is over, its tasks have until then; 0: it is not
 	struct transfer_wish *wish;	// while the image comes
@@ -92,6 +95,7 @@ struct step {
 	// 0: done, 1: step_done() follows, -1: failed; undo also 2: step_done() has been called
 	int (*run)(struct share *s, struct vc_error *err);
 	int (*undo)(struct share *s, struct vc_error *err);
+	enum start_stage stage; // of the start to which its time belongs
 };
 
 static void walk(struct share *s);
@@ -171,7 +175,20 @@ static struct json_object *boot_result(struct share *s)
 		json_object_array_add(list, item);
 	}
 	vc_json_add(result, "members", list);
+	vc_json_add(result, "stages", start_times_to_json(&s->times, -1));
 	return result;
+}
+
+static struct json_object *prepare_result(struct share *s)
+{
+	struct json_object *result = json_object_new_object();
+	vc_json_add(result, "stages", start_times_to_json(&s->times, -1));
+	return result;
+}
+
+static struct json_object *result_of(struct share *s, enum goal goal)
+{
+	return goal == GOAL_UP ? boot_result(s) : goal == GOAL_PREPARED ? prepare_result(s) : NULL;
 }
 
 static bool view_is_everywhere(const struct share *s, uint64_t epoch)
@@ -206,7 +223,7 @@ static void answer(struct share *s)
 		if (!goal_reached(s, w))
 			continue;
 		unlink_waiter(w);
-		rpc_reply(w->req, w->goal == GOAL_UP ? boot_result(s) : NULL);
+		rpc_reply(w->req, result_of(s, w->goal));
 		free(w);
 	}
 }
@@ -243,7 +260,7 @@ static void add_waiter(struct share *s, struct rpc_request *req, enum goal goal,
 	rpc_on_cancel(req, on_cancel, w); // may take it away at once
 }
 
-static void progress(struct share *s, const char *what, const char *reason)
+static void progress_of(struct share *s, const char *what, const char *reason, const struct transfer_progress *p)
 {
 	vc_log_ctx(VC_LOG_DEBUG, &s->log, "cluster %s: %s %s", s->work->short_id, what, reason);
 	for (struct waiter *w = s->waiters; w; w = w->next) {
@@ -251,8 +268,18 @@ static void progress(struct share *s, const char *what, const char *reason)
 		vc_json_add_str(params, "host", s->work->own_name);
 		vc_json_add_str(params, "phase", what);
 		vc_json_add_str(params, "reason", reason);
+		if (p) {
+			vc_json_add_u64(params, "held", p->held);
+			vc_json_add_u64(params, "total", p->total);
+			vc_json_add_u64(params, "rate", p->rate);
+		}
 		rpc_notify(w->req, "host.progress", params);
 	}
+}
+
+static void progress(struct share *s, const char *what, const char *reason)
+{
+	progress_of(s, what, reason, NULL);
 }
 
 // --- the runner -----------------------------------------------------------------------------------------------
@@ -330,16 +357,18 @@ static int undo_persist(struct share *s, struct vc_error *err)
 
 static int pin_image(struct share *s, struct vc_error *err)
 {
+	static const struct transfer_progress all = {.held = 1, .total = 1};
 	s->idle = false;
+	progress_of(s, "image", "is here", &all);
 	return in_worker(s, WORK_GENERAL, "pin image", FILES_LIMIT_MS, sharework_image, err);
 }
 
 static void image_here(void *ctx, const struct transfer_result *result, const struct vc_error *err)
 {
 	struct share *s = ctx;
-	(void)result;
 	struct vc_error why = VC_ERROR_INIT;
 	s->wish = NULL;
+	s->came_at = result && now(s) > result->publish_ms ? now(s) - result->publish_ms : now(s);
 	if (err) {
 		vc_error_set(&why, err->code, "fetch image %s: %s", s->work->plan->image_name, err->text);
 		step_done(s, &why);
@@ -351,16 +380,17 @@ static void image_here(void *ctx, const struct transfer_result *result, const st
 
 static void image_progress(void *ctx, const struct transfer_progress *p)
 {
-	char text[VC_HOSTNAME_MAX + 64];
-	snprintf(text, sizeof(text), "%zu of %zu chunks, from %s", p->held, p->total, *p->from ? p->from : "nobody yet");
-	progress(ctx, "image", text);
+	char text[VC_HOSTNAME_MAX + 96];
+	snprintf(text, sizeof(text), "%zu of %zu chunks, %.1f MiB/s, from %s", p->held, p->total, (double)p->rate / 1048576,
+		 *p->from ? p->from : "nobody yet");
+	progress_of(ctx, "image", text, p);
 }
 
 // The chain is that of the cluster's hosts, with the controller as its head.
 static int run_image(struct share *s, struct vc_error *err)
 {
 	const struct plan *plan = s->work->plan;
-	if (s->work->fake || store_has(s->work->store, plan->image_digest))
+	if (store_has(s->work->store, plan->image_digest))
 		return pin_image(s, err);
 	vc_autofree const char **hosts = calloc(plan->n_hosts + 1, sizeof(*hosts));
 	if (!hosts)
@@ -742,12 +772,12 @@ static int undo_guests(struct share *s, struct vc_error *err)
 // --- the table ------------------------------------------------------------------------------------------------
 
 static const struct step steps[] = {
-	{"plan", run_persist, undo_persist},
-	{"image", run_image, undo_image},
-	{"network", run_network, undo_network},
-	{"disks", run_disks, undo_disks},
-	{"domains", run_domains, undo_domains}, // the first step of booting
-	{"guests", run_guests, undo_guests},
+	{"plan", run_persist, undo_persist, START_DEFINE},
+	{"image", run_image, undo_image, START_PUBLISH}, // behind the transfer
+	{"network", run_network, undo_network, START_DEFINE},
+	{"disks", run_disks, undo_disks, START_DEFINE},
+	{"domains", run_domains, undo_domains, START_DEFINE}, // the first step of booting
+	{"guests", run_guests, undo_guests, START_BOOT},
 };
 enum { STEPS_PREPARED = 4, STEPS_UP = VC_ARRAY_LEN(steps) };
 
@@ -759,6 +789,14 @@ static bool in_guests_step(const struct share *s)
 static size_t goal_steps(const struct share *s)
 {
 	return s->goal == GOAL_UP ? STEPS_UP : STEPS_PREPARED;
+}
+
+static void step_ended(struct share *s)
+{
+	uint64_t from = s->step_began, transfer = s->came_at > from ? s->came_at - from : 0;
+	s->times.ms[START_TRANSFER] += transfer;
+	s->times.ms[steps[s->begun - 1].stage] += now(s) - from - transfer;
+	s->came_at = 0;
 }
 
 static void run_failed(struct share *s, const struct vc_error *err)
@@ -802,10 +840,12 @@ static int forward(struct share *s)
 		vc_error_set(&err, VC_EFAILED, "fault point %s", step->name);
 	s->busy = true;
 	s->idle = false;
+	s->step_began = now(s);
 	int rc = err.code ? -1 : step->run(s, &err);
 	if (rc == 1)
 		return 1;
 	s->busy = false;
+	step_ended(s);
 	if (rc < 0)
 		run_failed(s, &err);
 	return 0;
@@ -866,6 +906,8 @@ static void step_done(struct share *s, const struct vc_error *err)
 	if (!s->busy)
 		return;
 	s->busy = s->undoing = false;
+	if (!undoing)
+		step_ended(s);
 	if (undoing && err)
 		undo_failed(s, s->begun - 1, err);
 	else if (undoing)

@@ -30,7 +30,7 @@ struct sharework {
 	uint32_t self;			    // this host's index in the plan
 	const struct plan_member **members; // of this host
 	size_t n_members;
-	bool fake; // test hypervisor: nothing but domains
+	bool fake; // test hypervisor: nothing but the image and domains
 	uint32_t *cpus; // the kernel's numbers of this host's CPUs, in Slurm's order
 	size_t n_cpus;
 

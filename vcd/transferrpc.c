@@ -157,6 +157,7 @@ static void host_image_progress(void *ctx, const struct transfer_progress *p)
 	vc_json_add_u64(params, "bytes", p->bytes);
 	vc_json_add_u64(params, "held", p->held);
 	vc_json_add_u64(params, "total", p->total);
+	vc_json_add_u64(params, "rate", p->rate);
 	vc_json_add_str(params, "from", p->from);
 	rpc_notify(hi->req, "image.progress", params);
 }

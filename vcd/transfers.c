@@ -158,7 +158,9 @@ static void tell_progress(struct transfer *tr, const struct pipeline_status *s, 
 	struct transfer_progress p = {.bytes = s->bytes_in, .held = s->held, .total = s->total, .from = s->predecessor};
 	if (now - tr->told < PROGRESS_MS)
 		return;
+	p.rate = (s->bytes_in - tr->told_bytes) * 1000 / (now - (tr->told > tr->begun ? tr->told : tr->begun) + 1);
 	tr->told = now;
+	tr->told_bytes = s->bytes_in;
 	for (wish = TAILQ_FIRST(&tr->wishes); wish; wish = next) {
 		next = TAILQ_NEXT(wish, link);
 		if (wish->progress)
@@ -197,6 +199,7 @@ static void published(void *ctx, const struct vc_error *err)
 	}
 	tr->serving = true;
 	tr->result.ms = now_of(t) - tr->begun;
+	tr->result.publish_ms = now_of(t) - tr->complete_at;
 	vc_log_info("image %.12s is here: %llu bytes came in %llu ms, %llu were here, %u hosts bypassed", tr->digest,
 		    (unsigned long long)tr->result.bytes, (unsigned long long)tr->result.ms, (unsigned long long)tr->result.adopted,
 		    tr->result.bypassed);
@@ -215,6 +218,7 @@ static void start_publication(struct transfer *tr, const struct pipeline_status 
 	if (!pub)
 		return; // tried again at the next tick
 	*pub = (struct publication){tr, pipeline_holding(tr->pipeline)};
+	tr->complete_at = now_of(tr->owner);
 	tr->result = (struct transfer_result){.bytes = s->bytes_in, .adopted = s->adopted, .bypassed = s->bypassed};
 	struct work_args args = {.pool = WORK_GENERAL, .what = "publish image", .deadline_ms = PUBLISH_MS, .run = publish,
 				 .done = published, .release = free_publication, .ctx = pub};

@@ -21,11 +21,12 @@ struct transfer_result {
 	uint64_t bytes;	  // that came over the wire
 	uint64_t adopted; // bytes that this host had in other images
 	uint64_t ms;	  // from the first wish to the publication; 0: it was here already
+	uint64_t publish_ms; // of them, since all of it was here
 	unsigned bypassed; // predecessors that were lost on the way
 };
 
 struct transfer_progress {
-	uint64_t bytes;
+	uint64_t bytes, rate; // that came; a second, since the last report
 	size_t held, total; // chunks
 	const char *from;   // "" none at the moment
 };

@@ -41,7 +41,7 @@ struct transfer {
 	struct pipeline *pipeline; // NULL: parked requests only, or the image was here
 	TAILQ_HEAD(, transfer_wish) wishes;
 	TAILQ_HEAD(, parked) parked;
-	uint64_t begun, told;
+	uint64_t begun, told, told_bytes, complete_at; // loop time; bytes at the last report
 	bool serving;	 // the image is in the store, and pinned
 	bool publishing; // in a worker
 	bool stopping;

@@ -86,6 +86,8 @@ static int print_hosts(struct json_object *cluster)
 	for (size_t i = 0; i < ctl_len(hosts); i++) {
 		struct json_object *host = json_object_array_get_idx(hosts, i);
 		char time[CTL_TEXT];
+		if (!*ctl_str(host, "phase"))
+			continue; // of a cluster that is over
 		const char *cells[] = {ctl_str(host, "host"), ctl_str(host, "phase"),
 				       ctl_text_ms(ctl_u64(host, "elapsed_ms"), time), ctl_str(host, "reason")};
 		if (table_add(t, cells) < 0)
@@ -171,6 +173,17 @@ static void print_stages(struct json_object *cluster)
 		putchar('\n');
 }
 
+// While the image is on its way.
+static void print_transfer(struct json_object *transfer)
+{
+	char rate[CTL_TEXT];
+	printf("Image: %" PRIu64 " of %" PRIu64 " hosts have it, %s/s together", ctl_u64(transfer, "hosts_done"),
+	       ctl_u64(transfer, "hosts"), ctl_text_bytes(ctl_u64(transfer, "rate"), rate));
+	if (*ctl_str(transfer, "slowest"))
+		printf(", slowest %s with %" PRIu64 "%%", ctl_str(transfer, "slowest"), ctl_u64(transfer, "slowest_percent"));
+	putchar('\n');
+}
+
 // All members together, when hosts recorded it: at the release.
 static void print_usage(struct json_object *cluster)
 {
@@ -223,6 +236,8 @@ int ctl_show(struct ctl *ctl, char **args, int n, struct vc_error *err)
 	print_head(cluster);
 	if (print_hosts(cluster) < 0 || print_members(cluster) < 0)
 		return no_memory(err);
+	if (ctl_get(cluster, "transfer"))
+		print_transfer(ctl_get(cluster, "transfer"));
 	print_stages(cluster);
 	print_usage(cluster);
 	return CTL_OK;
@@ -299,6 +314,9 @@ static void print_changes(struct watch *w, struct json_object *cluster)
 		if (!was || !same_text(host, was, "phase") || !same_text(host, was, "reason"))
 			print_change(cluster, ctl_str(host, "host"), host);
 	}
+	struct json_object *transfer = ctl_get(cluster, "transfer");
+	if (transfer && ctl_u64(transfer, "hosts_done") != ctl_u64(ctl_get(w->last, "transfer"), "hosts_done"))
+		print_transfer(transfer);
 	uint64_t epoch = ctl_u64(ctl_get(cluster, "view"), "epoch");
 	if (epoch > w->epoch) {
 		char time[CTL_TEXT];

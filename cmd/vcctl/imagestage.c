@@ -13,11 +13,12 @@
 static int print_progress(void *ctx, const char *method, struct json_object *params)
 {
 	const struct ctl *ctl = ctx;
-	char bytes[CTL_TEXT];
+	char bytes[CTL_TEXT], rate[CTL_TEXT];
 	if (ctl->json || strcmp(method, "image.progress") != 0)
 		return 0;
-	fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 " chunks, %s came, from %s\n", ctl_str(params, "host"), ctl_u64(params, "held"),
-		ctl_u64(params, "total"), ctl_text_bytes(ctl_u64(params, "bytes"), bytes), ctl_str(params, "from"));
+	fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 " chunks, %s came, %s/s, from %s\n", ctl_str(params, "host"), ctl_u64(params, "held"),
+		ctl_u64(params, "total"), ctl_text_bytes(ctl_u64(params, "bytes"), bytes), ctl_text_bytes(ctl_u64(params, "rate"), rate),
+		ctl_str(params, "from"));
 	return 0;
 }
 

@@ -126,6 +126,17 @@ commands = { "sleep 61" }'
 published() { lab log ctl vcd | grep -c "image deb.with-.*published"; }
 one_is_published() { [ "$(published)" = 1 ]; }
 
+# The stages of a start, which has ended, are its time; and so they are for each host with what it waited for others.
+assert_stages_sum() {
+    local shown
+    shown=$(as alice vcctl show "$1" --json)
+    assert_equal "$(json '[s["stage"] for s in d["stages"]]' <<<"$shown")" \
+        "['resolve', 'build', 'transfer', 'publish', 'define', 'boot', 'form']"
+    assert_equal "$(json 'abs(sum(s["ms"] for s in d["stages"]) - d["start_ms"]) < 100 and d["start_ms"] > 1000' <<<"$shown")" True
+    assert_equal "$(json 'set(sum(s["ms"] for s in h["stages"]) - sum(s["ms"] for s in d["stages"]) for h in d["hosts"])' <<<"$shown")" "{0}"
+    assert_equal "$(json 'max(s["ms"] for s in d["stages"] if s["stage"] == "boot") > 500' <<<"$shown")" True
+}
+
 @test "--vcluster-packages: the image is built while its job is queued, once, and the job has the package" {
     recipe alice deb.recipe 'name = deb'
     as alice vcctl image build deb.recipe
@@ -140,6 +151,7 @@ one_is_published() { [ "$(published)" = 1 ]; }
     wait_job "$JOB" 240
     assert_job_completed "$JOB"
     assert_equal "$(published)" 1
+    assert_stages_sum "$JOB"
 
     submit alice -N1 --vcluster=deb --vcluster-packages=no-such-package --vcluster-mem=300M --wrap='hostname'
     wait_job "$JOB" 120

@@ -64,6 +64,7 @@ static struct world {
 	struct images_wish_args wish; // of the build that is waited for
 	int wishes_canceled;
 	int fail_code; // of answer_calls(); 0: VC_EUSER
+	const char *answer; // of hosts; NULL: none
 } w;
 
 int check_register(struct check *check, const char *name, enum check_thread thread, check_fn fn, void *ctx, struct vc_error *err)
@@ -352,7 +353,8 @@ static size_t answer_calls(const char *method, const char *fail_host, const char
 			continue;
 		call->used = false;
 		answered++;
-		call->args.done(call->args.ctx, NULL, fail_host && strcmp(fail_host, call->host) == 0 ? &err : NULL);
+		vc_autojson struct json_object *result = w.answer ? json_tokener_parse(w.answer) : NULL;
+		call->args.done(call->args.ctx, result, fail_host && strcmp(fail_host, call->host) == 0 ? &err : NULL);
 	}
 	return answered;
 }
@@ -397,6 +399,75 @@ static void test_ready_and_release(void **state)
 	assert_int_equal(release.err.code, 0);
 	assert_int_equal(call_method("job.release", &twice, ENSURE), 0);
 	assert_int_equal(twice.replies, 1);
+}
+
+static void tell_progress(const char *host, const char *text)
+{
+	vc_autojson struct json_object *params = json_tokener_parse(text);
+	for (size_t i = 0; i < w.n_calls; i++) {
+		struct peer_call *call = &w.calls[i];
+		if (call->used && !call->canceled && strcmp(call->host, host) == 0)
+			call->args.notify(call->args.ctx, "host.progress", params);
+	}
+}
+
+// The text of a member of what cluster.show tells.
+static const char *shown(const char *key)
+{
+	static char text[4096];
+	struct json_object *value = NULL;
+	autorequest show = {0};
+	assert_int_equal(call_method("cluster.show", &show, "{\"job\":7}"), 0);
+	assert_true(json_object_object_get_ex(show.result, key, &value));
+	snprintf(text, sizeof(text), "%s", json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN));
+	return text;
+}
+
+static void let_time_pass(uint64_t ms)
+{
+	uint64_t end = uv_now(&w.vcd.loop) + ms;
+	while (uv_now(&w.vcd.loop) < end)
+		uv_update_time(&w.vcd.loop);
+}
+
+static uint64_t sum_of(struct json_object *stages)
+{
+	uint64_t sum = 0, ms;
+	for (size_t i = 0; i < json_object_array_length(stages); i++) {
+		assert_int_equal(vc_json_u64(json_object_array_get_idx(stages, i), "ms", UINT32_MAX, &ms, NULL), 0);
+		sum += ms;
+	}
+	return sum;
+}
+
+static void test_progress_and_stages(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, show = {0};
+	struct json_object *stages = NULL, *hosts = NULL;
+	assert_int_equal(call_method("job.ensure", &ensure, ENSURE), 0);
+	let_time_pass(3);
+	run_work();
+	tell_progress("n1", "{\"phase\":\"image\",\"held\":5,\"total\":10,\"rate\":1000}");
+	tell_progress("n2", "{\"phase\":\"image\",\"held\":9,\"total\":10,\"rate\":500}");
+	assert_string_equal(shown("transfer"), "{\"hosts_done\":0,\"hosts\":2,\"rate\":1500,\"slowest\":\"n1\",\"slowest_percent\":50}");
+	tell_progress("n2", "{\"phase\":\"image\",\"held\":10,\"total\":10}");
+	assert_string_equal(shown("transfer"), "{\"hosts_done\":1,\"hosts\":2,\"rate\":1000,\"slowest\":\"n1\",\"slowest_percent\":50}");
+	let_time_pass(20);
+	w.answer = "{\"stages\":[{\"stage\":\"transfer\",\"ms\":12},{\"stage\":\"publish\",\"ms\":2}]}";
+	assert_int_equal(answer_calls("host.prepare", NULL, NULL), 2);
+	let_time_pass(4);
+	assert_int_equal(answer_calls("host.boot", NULL, NULL), 2);
+	assert_int_equal(answer_calls("host.view", NULL, NULL), 2);
+	assert_int_equal(call_method("cluster.show", &show, "{\"job\":7}"), 0);
+	assert_true(json_object_object_get_ex(show.result, "stages", &stages) && json_object_object_get_ex(show.result, "hosts", &hosts));
+	assert_contains(json_object_to_json_string_ext(stages, JSON_C_TO_STRING_PLAIN), "{\"stage\":\"transfer\",\"ms\":12},{\"stage\":\"publish\",\"ms\":2}");
+	assert_in_range(sum_of(stages), 27, 10000);
+	for (size_t i = 0; i < 2; i++) {
+		struct json_object *of_host = NULL;
+		assert_true(json_object_object_get_ex(json_object_array_get_idx(hosts, i), "stages", &of_host));
+		assert_int_equal(sum_of(of_host), sum_of(stages));
+	}
 }
 
 // A requeue counts up before EpilogSlurmctld runs.
@@ -680,7 +751,7 @@ int main(void)
 		return 1;
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_ready_and_release), T(test_concurrent_ensures_join), T(test_host_failure), T(test_host_away_for_a_moment), T(test_user_mistakes),
+		T(test_ready_and_release), T(test_progress_and_stages), T(test_concurrent_ensures_join), T(test_host_failure), T(test_host_away_for_a_moment), T(test_user_mistakes),
 		T(test_release_of_next_run), T(test_suspension), T(test_lost_host_makes_a_view),
 		T(test_start_waits_for_the_image), T(test_an_image_that_cannot_be_built_fails_the_job), T(test_scancel_during_a_build),
 		T(test_scancel_during_boot), T(test_lost_prolog_but_job_lives), T(test_restart_waits_for_older),
