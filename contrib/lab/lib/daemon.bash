@@ -39,17 +39,20 @@ daemon_log() {
     esac
 }
 
+# a daemon that takes the question and does not answer is not ready
+ask_host() { in_host "$1" timeout 5 "${@:2}"; }
+
 daemon_is_ready() {
     local host=$1 name=$2
     daemon_is_alive "$host" "$name" || return 1
     case $name in
-        munged) in_host "$host" sh -c 'munge -n | unmunge' ;;
-        slurmctld) in_host "$host" scontrol ping | grep -q 'is UP' ;;
-        slurmd) in_host "$host" scontrol show slurmd ;;
+        munged) ask_host "$host" sh -c 'munge -n | unmunge' ;;
+        slurmctld) ask_host "$host" scontrol ping | grep -q 'is UP' ;;
+        slurmd) ask_host "$host" scontrol show slurmd ;;
         mariadbd) in_host "$host" test -S "$ACCOUNTING_SOCKET" ;;
-        slurmdbd) in_host "$host" sacctmgr -n show cluster ;;
+        slurmdbd) ask_host "$host" sacctmgr -n show cluster ;;
         virtlogd) in_host "$host" test -S /run/libvirt/virtlogd-sock ;;
-        libvirtd) in_host "$host" virsh -q -c qemu:///system uri ;;
+        libvirtd) ask_host "$host" virsh -q -c qemu:///system uri ;;
         vcd) in_host "$host" test -s /run/vclab/vcd.ready ;;
     esac >/dev/null 2>&1
 }
