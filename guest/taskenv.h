@@ -22,6 +22,7 @@ struct taskenv {
 	uint64_t epoch;	    // of the current view; 0: none yet
 	uint32_t size;	    // members that are joining or active
 	char *const *site;  // "K=V" of the host's configuration, defaults; may be NULL
+	const char *preload;   // the default of LD_PRELOAD: guest/preload.h; may be NULL
 };
 
 int taskenv_apply(const struct taskenv *facts, struct vc_exec_start *start, struct vc_error *err);

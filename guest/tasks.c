@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "guest/members.h"
+#include "guest/preload.h"
 #include "guest/taskenv.h"
 #include "guest/taskrun.h"
 #include "libvc/cleanup.h"
@@ -29,6 +30,7 @@
 struct tasks {
 	struct agent *a;
 	struct taskrun *host, *rsh;
+	const char *preload; // LD_PRELOAD of tasks, or NULL
 };
 
 // The far end of one vcrsh connection: a route of the rsh taskrun.
@@ -193,6 +195,7 @@ static int prepare(void *ctx, uint64_t session, const struct taskrun_identity *i
 		.epoch = view ? view->epoch : 0,
 		.size = view ? (uint32_t)view_size(view) : (uint32_t)t->a->setup->n_members,
 		.site = t->a->setup->env,
+		.preload = t->preload,
 	};
 	(void)session;
 	return taskenv_apply(&facts, start, err);
@@ -220,6 +223,8 @@ struct tasks *tasks_create(struct agent *a, struct vc_error *err)
 	}
 	struct taskrun_config conf = {
 		.loop = &a->loop, .script_dir = SCRIPT_DIR, .path = VC_GUEST_DIR "/bin:" TASKENV_PATH, .cgroup = make_cgroup()};
+	if (preload_place(&t->preload, err) < 0)
+		return NULL;
 	conf.make_cwd = true;
 	conf.mux.id_mask = VC_SESSION_FROM_GUEST; // the host's sessions have it clear
 	t->a = a;

@@ -13,7 +13,6 @@ IMAGE=hpcc
 
 setup_file() {
     local library
-    export BATS_TEST_TIMEOUT=1900 # emulated machines share the processors of whatever runs this
     require_vcd
     as alice sh -c 'cat >hello_mpi.c' <"$TOP/contrib/examples/hello_mpi.c"
     as alice sh -c 'cat >locality.c' <"$TOP/tests/mpi/locality.c"
@@ -43,14 +42,15 @@ run_job() {
 #!/bin/bash
 part() {
     echo "$1:"
-    timeout "${LIMIT:-400}" "${@:2}"
+    timeout "${LIMIT:-180}" "${@:2}"
     echo "$1 ended with $?"
 }
 part mpich mpirun.mpich ./hello.mpich
+for i in 1 2 3; do part finalize$i mpirun.mpich ./locality.mpich >out; tail -n1 out; done
 part openmpi mpirun.openmpi ./hello.openmpi
-LIMIT=60 part pmi2 srun -n8 -c1 --overcommit --mpi=pmi2 ./hello.mpich
-LIMIT=45 part locality srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich
-LIMIT=45 part cyclic srun -n8 -c1 --overcommit --distribution=cyclic --mpi=pmi2 ./locality.mpich
+part pmi2 srun -n8 -c1 --overcommit --mpi=pmi2 ./hello.mpich
+part locality srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich
+part cyclic srun -n8 -c1 --overcommit --distribution=cyclic --mpi=pmi2 ./locality.mpich
 part pmi2-abort srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich abort
 part left srun -n4 -c1 sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     grep -qs ^locality /proc/[0-9]*/comm || exit 0
@@ -75,30 +75,37 @@ assert_ranks() {
 }
 
 @test "mpirun of MPICH and of Open MPI in the batch script use all members" {
-    wait_job "$JOB" 1800
+    wait_job "$JOB" 1500
     job_output "$JOB"
     assert_job_completed "$JOB"
     assert_ranks mpich
     assert_ranks openmpi
 }
 
-# locality.c itself compares the communicator with the machines' names, and the shared window. The status is not looked at:
-# MPI_Finalize of MPICH 4.0 over libfabric's tcp does not always end where processors are shared (docs/mpi.md).
+# Without vcmpich.so every second or third of these hung here.
+@test "MPI_Finalize of MPICH ends also where one machine is later than another" {
+    assert_contains "$(job_output "$JOB")" "finalize1 ended with 0"
+    assert_contains "$(job_output "$JOB")" "finalize2 ended with 0"
+    assert_contains "$(job_output "$JOB")" "finalize3 ended with 0"
+}
+
+# locality.c itself compares the communicator with the machines' names, and the shared window.
 @test "srun --mpi=pmi2: ranks share memory exactly where they share a machine" {
     local rank expected=
     for rank in 0 1 2 3 4 5 6 7; do expected+="rank $rank of 8 on vc$JOB-$((rank / 2));"; done
-    assert_equal "$(part_of pmi2 | grep '^rank' | tr '\n' ';')" "$expected"
+    assert_equal "$(part_of pmi2 | tr '\n' ';')" "${expected}pmi2 ended with 0;"
     expected=
     for rank in 0 1 2 3 4 5 6 7; do
         expected+="rank $rank of 8 on vc$JOB-$((rank / 2)) shares memory with $((rank / 2 * 2)) $((rank / 2 * 2 + 1));"
     done
-    assert_equal "$(part_of locality | grep -E '^(rank|ok|wrong)' | tr '\n' ';')" "${expected}ok;"
+    assert_equal "$(part_of locality | tr '\n' ';')" "${expected}ok;locality ended with 0;"
 }
 
 @test "srun --mpi=pmi2 with a cyclic distribution: the same, with the ranks dealt in turn" {
     assert_contains "$(part_of cyclic)" "rank 0 of 8 on vc$JOB-0 shares memory with 0 2"
     assert_contains "$(part_of cyclic)" "rank 7 of 8 on vc$JOB-3 shares memory with 5 7"
     part_of cyclic | grep -qx ok
+    assert_equal "$(part_of cyclic | tail -n1)" "cyclic ended with 0"
 }
 
 @test "srun --mpi=pmi2: MPI_Abort of one rank ends all of them, and leaves none in any member" {

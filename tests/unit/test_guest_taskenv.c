@@ -9,7 +9,8 @@
 
 static char *const site[] = {(char *)(uintptr_t) "SITE_A=1", (char *)(uintptr_t) "HYDRA_LAUNCHER=site", NULL};
 static const struct taskenv facts = {
-	.user = "alice", .home = "/home/alice", .shell = "/bin/sh", .member = "vc1-1", .rank = 1, .epoch = 3, .size = 4, .site = site};
+	.user = "alice", .home = "/home/alice", .shell = "/bin/sh", .member = "vc1-1", .rank = 1, .epoch = 3, .size = 4, .site = site,
+	.preload = "/run/vcluster/lib/x.so"};
 
 static void make(struct vc_exec_start *s, const char *const *env)
 {
@@ -57,6 +58,7 @@ static void nothing_given(void **state)
 	assert_contains(vc_exec_getenv(&s, "PATH"), ":/usr/bin:");
 	assert_null(vc_exec_getenv(&s, "HOSTNAME"));
 	assert_string_equal(vc_exec_getenv(&s, "USER"), "alice");
+	assert_string_equal(vc_exec_getenv(&s, "LD_PRELOAD"), "/run/vcluster/lib/x.so");
 	vc_exec_start_clear(&s);
 }
 
