@@ -3,6 +3,7 @@
 #include "libvc/hostlist.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,7 +12,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/limits.h"
 
-#define DIGITS_MAX 9 // of a host number; fits uint32_t
+#define DIGITS_MAX 18 // of a host number in a range; fits uint64_t
 
 struct names {
 	char **items;
@@ -40,36 +41,37 @@ static int names_add(struct names *names, const char *name, struct vc_error *err
 }
 
 // Reads digits at *p and moves it behind them; the width, 0 when there are none or too many.
-static int take_number(const char **p, uint32_t *ret)
+static int take_number(const char **p, uint64_t *ret)
 {
-	int width = 0;
-	uint32_t value = 0;
-	for (; **p >= '0' && **p <= '9'; (*p)++) {
-		if (++width > DIGITS_MAX)
-			return 0;
-		value = value * 10 + (uint32_t)(**p - '0');
-	}
-	*ret = value;
-	return width;
+	size_t width = strspn(*p, "0123456789");
+	*ret = 0;
+	for (size_t i = 0; i < width && width <= DIGITS_MAX; i++)
+		*ret = *ret * 10 + (uint64_t)((*p)[i] - '0');
+	*p += width;
+	return width <= DIGITS_MAX ? (int)width : 0;
 }
 
 // "3" or "1-3" inside a bracket.
 static int expand_range(const char **p, const char *prefix, int prefix_len, const char *suffix, int suffix_len,
 			struct names *names, struct vc_error *err)
 {
-	uint32_t first = 0, last = 0;
+	char name[2 * VC_HOSTNAME_MAX + DIGITS_MAX];
+	uint64_t first = 0, last = 0;
+	const char *text = *p;
 	int width = take_number(p, &first);
-	last = first;
-	if (width && **p == '-') {
+	if (*p > text && **p != '-') { // one number, of any length
+		snprintf(name, sizeof(name), "%.*s%.*s%.*s", prefix_len, prefix, (int)(*p - text), text, suffix_len, suffix);
+		return names_add(names, name, err);
+	}
+	if (width) {
 		(*p)++;
 		if (!take_number(p, &last) || last < first)
 			width = 0;
 	}
 	if (!width)
 		return vc_error_set(err, VC_EUSER, "host list: bad range in '%.*s[...]'", prefix_len, prefix);
-	for (uint32_t i = first; i <= last; i++) {
-		char name[2 * VC_HOSTNAME_MAX];
-		snprintf(name, sizeof(name), "%.*s%0*u%.*s", prefix_len, prefix, width, i, suffix_len, suffix);
+	for (uint64_t i = first; i <= last; i++) {
+		snprintf(name, sizeof(name), "%.*s%0*" PRIu64 "%.*s", prefix_len, prefix, width, i, suffix_len, suffix);
 		if (names_add(names, name, err) < 0)
 			return -1;
 	}
@@ -132,7 +134,7 @@ int vc_hostlist_expand(const char *list, size_t max, char ***ret, size_t *ret_n,
 
 struct numbered {
 	int prefix_len, width;
-	uint32_t number;
+	uint64_t number;
 };
 
 static struct numbered split(const char *name)
@@ -160,9 +162,9 @@ static void write_numbers(FILE *out, char *const *names, size_t from, size_t to)
 		struct numbered first = split(names[i]);
 		for (end = i + 1; end < to && split(names[end]).number == first.number + (end - i); end++)
 			;
-		fprintf(out, "%s%0*u", i > from ? "," : "", first.width, first.number);
+		fprintf(out, "%s%0*" PRIu64, i > from ? "," : "", first.width, first.number);
 		if (end - i > 1)
-			fprintf(out, "-%0*u", first.width, first.number + (uint32_t)(end - i - 1));
+			fprintf(out, "-%0*" PRIu64, first.width, first.number + (end - i - 1));
 	}
 }
 
