@@ -3,8 +3,11 @@
 // the address sanitizer).
 #include "tests/unit/libcfault.h"
 
+#include "tests/unit/test.h"
+
 #include <dlfcn.h>
 #include <errno.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +17,9 @@
 
 #define EARLY_BYTES 65536 // allocations of the dynamic linker while it looks for malloc
 
-const char *const libcfault_names[LIBCFAULTS] = {"allocation", "write", "fsync", "rename"};
+#define CALLS_MAX 20000	  // of one kind in one operation; bounds a test
+
+static const char *const names[LIBCFAULTS] = {"allocation", "write", "fsync", "rename", "fork"};
 
 static struct {
 	bool armed, ever, hit, spare_json;
@@ -176,4 +181,63 @@ int renameat(int from_at, const char *from, int to_at, const char *to)
 int rename(const char *from, const char *to)
 {
 	return fails(LIBCFAULT_RENAME, EIO) ? -1 : (int)syscall(SYS_rename, from, to);
+}
+
+// --- processes ---
+
+pid_t fork(void)
+{
+	static pid_t (*real)(void);
+	if (!real)
+		real = (pid_t(*)(void))(uintptr_t)next("fork");
+	return fails(LIBCFAULT_FORK, EAGAIN) ? -1 : real();
+}
+
+typedef int (*spawn_fn)(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
+			char *const argv[], char *const env[]);
+
+int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
+		char *const argv[], char *const env[])
+{
+	static spawn_fn real;
+	if (!real)
+		real = (spawn_fn)(uintptr_t)next("posix_spawn");
+	return fails(LIBCFAULT_FORK, EAGAIN) ? EAGAIN : real(pid, path, actions, attr, argv, env);
+}
+
+int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions, const posix_spawnattr_t *attr,
+		 char *const argv[], char *const env[])
+{
+	static spawn_fn real;
+	if (!real)
+		real = (spawn_fn)(uintptr_t)next("posix_spawnp");
+	return fails(LIBCFAULT_FORK, EAGAIN) ? EAGAIN : real(pid, file, actions, attr, argv, env);
+}
+
+// --- tests ---
+
+void libcfault_each(const char *op_name, enum libcfault kind, libcfault_try_fn try_one, void *env, const void *op)
+{
+	unsigned n = 1;
+	while (n < CALLS_MAX && try_one(env, op, kind, n))
+		n++;
+	print_message("# %s: each of %u %ss failed\n", op_name, n - 1, names[kind]);
+	assert_true(n < CALLS_MAX);
+}
+
+static void (*run_all)(void *env, enum libcfault kind);
+static enum libcfault run_kind; // the tests run in the order of the kinds
+
+static void test_kind(void **state)
+{
+	run_all(*state, run_kind++);
+}
+
+int libcfault_run(void (*all)(void *env, enum libcfault kind), int (*setup)(void **state), int (*teardown)(void **state))
+{
+	struct CMUnitTest tests[LIBCFAULTS];
+	run_all = all;
+	for (int i = 0; i < LIBCFAULTS; i++)
+		tests[i] = (struct CMUnitTest){.name = names[i], .test_func = test_kind, .setup_func = setup, .teardown_func = teardown};
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Failing calls of the C library, for tests: the n-th allocation, write, fsync or rename from now on fails.
+// Failing calls of the C library, for tests: the n-th allocation, write, fsync, rename or fork from now on fails. And the
+// tests themselves: each call of each kind fails once in each operation.
 //
 // The functions are defined in the test program itself, so that they come before the C library's for every library in
 // it, SQLite and json-c included. One thread; nothing fails unless a fault is armed.
@@ -14,10 +15,9 @@ enum libcfault {
 	LIBCFAULT_WRITE,  // write, pwrite, ftruncate: ENOSPC; a write of several bytes first writes half of them
 	LIBCFAULT_FSYNC,  // fsync, fdatasync: EIO
 	LIBCFAULT_RENAME, // rename, renameat: EIO
+	LIBCFAULT_FORK,	  // fork, posix_spawn: EAGAIN
 	LIBCFAULTS,
 };
-
-extern const char *const libcfault_names[LIBCFAULTS];
 
 // The n-th call (from 1) fails; `ever`: and all after it, as a disk that stays full.
 void libcfault_arm(enum libcfault kind, unsigned n, bool ever);
@@ -27,5 +27,12 @@ bool libcfault_disarm(void);
 void libcfault_spare_json(bool spare);
 // Never fails by an armed fault: for a library whose own allocations are left out.
 void *libcfault_real_realloc(void *p, size_t size);
+
+// One try of an operation with its n-th call of that kind failing. False: it has fewer of them, nothing failed.
+typedef bool (*libcfault_try_fn)(void *env, const void *op, enum libcfault kind, unsigned n);
+// Each call of the kind fails once; says how many there were.
+void libcfault_each(const char *op_name, enum libcfault kind, libcfault_try_fn try_one, void *env, const void *op);
+// A cmocka test for each kind: setup makes the env, all(env, kind) goes through the operations.
+int libcfault_run(void (*all)(void *env, enum libcfault kind), int (*setup)(void **state), int (*teardown)(void **state));
 
 #endif

@@ -32,7 +32,7 @@
 struct node {
 	char name[16], dir[128];
 	struct store *store;
-	struct pipeline *pipeline;
+	struct pipeline *_Atomic pipeline; // dial() looks at it in threads of other nodes
 	_Atomic bool unreachable;
 	int listen_peer; // when a test plays this host: its end of the next connection
 	struct vc_session *peer_session;

@@ -13,8 +13,6 @@
 #include "tests/unit/libcfault.h"
 #include "vcd/state.h"
 
-#define CALLS_MAX 20000 // of one kind in one operation; bounds the test
-
 struct env {
 	char dir[64], path[96];
 	struct state *s;
@@ -210,11 +208,14 @@ static void fresh(struct env *e)
 		fail_msg("%s", err.text);
 }
 
-static bool try_one(struct env *e, const struct op *op, enum libcfault kind, unsigned n, bool ever)
+// Every second time the disk or the memory stays full.
+static bool try_one(void *env, const void *of, enum libcfault kind, unsigned n)
 {
+	struct env *e = env;
+	const struct op *op = of;
 	struct vc_error err = VC_ERROR_INIT;
 	fresh(e);
-	libcfault_arm(kind, n, ever);
+	libcfault_arm(kind, n, n % 2);
 	int rc = op->run(e, &err);
 	bool hit = libcfault_disarm();
 	if (rc < 0 && (!hit || !err.code || !err.text[0]))
@@ -231,12 +232,14 @@ static bool try_one(struct env *e, const struct op *op, enum libcfault kind, uns
 }
 
 // A new database: made whole, or made whole by the next start.
-static bool try_create(struct env *e, enum libcfault kind, unsigned n, bool ever)
+static bool try_create(void *env, const void *op, enum libcfault kind, unsigned n)
 {
+	struct env *e = env;
 	struct vc_error err = VC_ERROR_INIT;
+	(void)op;
 	state_close(e->s);
 	e->s = NULL;
-	libcfault_arm(kind, n, ever);
+	libcfault_arm(kind, n, n % 2);
 	int rc = op_create(e, &err);
 	bool hit = libcfault_disarm();
 	assert_true(rc == 0 || hit);
@@ -246,18 +249,11 @@ static bool try_create(struct env *e, enum libcfault kind, unsigned n, bool ever
 	return hit;
 }
 
-static void try_all(struct env *e, enum libcfault kind)
+static void try_all(void *env, enum libcfault kind)
 {
-	unsigned n = 1;
-	for (size_t i = 0; i < VC_ARRAY_LEN(ops); i++) {
-		for (n = 1; n < CALLS_MAX && try_one(e, &ops[i], kind, n, n % 2); n++)
-			;
-		print_message("# %s: each of %u %ss failed\n", ops[i].name, n - 1, libcfault_names[kind]);
-		assert_true(n < CALLS_MAX);
-	}
-	for (n = 1; n < CALLS_MAX && try_create(e, kind, n, n % 2); n++)
-		;
-	print_message("# create: each of %u %ss failed\n", n - 1, libcfault_names[kind]);
+	for (size_t i = 0; i < VC_ARRAY_LEN(ops); i++)
+		libcfault_each(ops[i].name, kind, try_one, env, &ops[i]);
+	libcfault_each("create", kind, try_create, env, NULL);
 }
 
 static int setup(void **state)
@@ -282,33 +278,7 @@ static int teardown(void **state)
 	return nftw(e->dir, remove_entry, 4, FTW_DEPTH | FTW_PHYS);
 }
 
-static void test_alloc(void **state)
-{
-	try_all(*state, LIBCFAULT_ALLOC);
-}
-
-static void test_write(void **state)
-{
-	try_all(*state, LIBCFAULT_WRITE);
-}
-
-static void test_fsync(void **state)
-{
-	try_all(*state, LIBCFAULT_FSYNC);
-}
-
-static void test_rename(void **state)
-{
-	try_all(*state, LIBCFAULT_RENAME);
-}
-
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_alloc, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_write, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_fsync, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_rename, setup, teardown),
-	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return libcfault_run(try_all, setup, teardown);
 }
