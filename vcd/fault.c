@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "libvc/log.h"
 
 #define FAULTS_MAX 4096 // bytes of the list
+#define HOLD_POLL_MS 20
 
 static char faults_path[PATH_MAX];
 
@@ -37,27 +39,42 @@ static const char *find_action(const char *list, const char *name)
 	return NULL;
 }
 
+// What the environment or the file say of name now; buf holds it.
+static const char *look_up(const char *name, char buf[FAULTS_MAX])
+{
+	const char *env = getenv("VC_FAULTS"), *action = env ? find_action(env, name) : NULL;
+	vc_autoclose int fd = action || !*faults_path ? -1 : open(faults_path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, buf, FAULTS_MAX - 1);
+	buf[n > 0 ? n : 0] = '\0';
+	return action ? action : find_action(buf, name);
+}
+
+static void hold(const char *name)
+{
+	char list[FAULTS_MAX];
+	const char *action;
+	do {
+		poll(NULL, 0, HOLD_POLL_MS);
+		action = look_up(name, list);
+	} while (action && strncmp(action, "hold", 4) == 0);
+}
+
 static bool act(const char *name, const char *action)
 {
-	vc_log_warning("fault point %s: %.8s", name, action);
+	vc_log_warning("fault point %s: %.*s", name, (int)strcspn(action, ",\n"), action);
 	if (strncmp(action, "crash", 5) == 0)
 		kill(getpid(), SIGKILL);
 	if (strncmp(action, "stop", 4) == 0)
 		raise(SIGSTOP);
-	if (strncmp(action, "hang", 4) == 0) {
-		for (;;)
-			pause();
-	}
+	if (strncmp(action, "hold", 4) == 0)
+		hold(name);
 	return strncmp(action, "fail", 4) == 0;
 }
 
 bool fault_hit(const char *name)
 {
-	char list[FAULTS_MAX] = "";
-	const char *env = getenv("VC_FAULTS"), *action = env ? find_action(env, name) : NULL;
-	vc_autoclose int fd = action || !*faults_path ? -1 : open(faults_path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0 && read(fd, list, sizeof(list) - 1) > 0)
-		action = find_action(list, name);
+	char list[FAULTS_MAX];
+	const char *action = look_up(name, list);
 	return action && act(name, action);
 }
 

@@ -3,10 +3,13 @@
 //
 // VC_FAULT("host-boot-started") does what the environment variable VC_FAULTS or the file run-dir/faults (read at each
 // point) says for that name: "NAME=crash" (SIGKILL to itself), "NAME=stop" (SIGSTOP to itself: goes on at SIGCONT),
-// "NAME=hang" (blocks for ever), "NAME=fail" (the macro is true). Several are separated by commas or newlines.
+// "NAME=hold" (blocks as long as the list says so), "NAME=fail" (the macro is true). Several are separated by commas or
+// newlines.
 //
 // The points: a cluster's phases on the controller (cluster.c), after each was saved; the steps of a host's share
-// (share.c) before they run, and "undo-STEP" before they are undone.
+// (share.c) before they run, and "undo-STEP" before they are undone; "pin" in the worker of the step image; around the
+// calls of libvirt (hv.c) "hv-connect", "hv-look" and "hv-create" (of a start), "hv-created" (fail: the answer got lost),
+// "hv-kill".
 #ifndef VCD_FAULT_H
 #define VCD_FAULT_H
 

@@ -325,7 +325,9 @@ static void on_hv_event(void *ctx, const char *domain, enum hv_event event, cons
 {
 	struct host *h = ctx;
 	uint32_t rank;
-	struct share *s = event == HV_STARTED ? NULL : find_domain(h, domain, &rank);
+	if (event == HV_LOST) // and with it perhaps events
+		h->poll_at = 0;
+	struct share *s = event == HV_STOPPED || event == HV_CRASHED ? find_domain(h, domain, &rank) : NULL;
 	if (s)
 		share_domain_stopped(s, rank, reason);
 }
@@ -337,6 +339,7 @@ static void poll_done(struct host *h, char *const *running, const struct vc_erro
 		if (!h->libvirt_lost)
 			vc_log_warning("%s", err->text);
 		h->libvirt_lost = true;
+		h->poll_at = uv_now(&h->vcd->loop) + LIBVIRT_RETRY_MS;
 		return;
 	}
 	if (h->libvirt_lost)
@@ -641,6 +644,7 @@ static int register_checks(struct host *h, struct vc_error *err)
 static void on_tick(uv_timer_t *timer)
 {
 	struct host *h = timer->data;
+	hv_set_patience(h->hv, h->vcd->conf->libvirt_timeout_ms / 2); // beside the call itself, and read anew at a reload
 	try_take_back(h);
 	poll_domains(h);
 	for (struct share *next, *s = h->shares; s; s = next) {

@@ -4,6 +4,9 @@
 // Threads: callers (workers) share one connection under conn_lock, which is held for opening and taking a reference
 // only, never over a libvirt call that can hang. libvirt's event loop has a thread of its own, which queues events
 // under queue_lock and wakes the loop.
+//
+// A libvirtd that ends takes with it what it is at. Each function here is idempotent and goes through hv_call(), which
+// does it again on a new connection when the old one was lost.
 #include "vcd/hv.h"
 
 #include <libvirt/libvirt.h>
@@ -13,25 +16,23 @@
 #include <linux/capability.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/utsname.h>
 #include <time.h>
 
 #include "libvc/cleanup.h"
 #include "libvc/log.h"
 #include "libvc/parse.h"
 #include "vcd/domxml.h"
+#include "vcd/fault.h"
 
 #define HV_EVENTS_MAX 4096	 // waiting for the loop; past it the newest are dropped, the periodic list finds them
 #define HV_TICK_MS 200		 // the event thread looks at its stop flag this often
-#define HV_PROBE_POLL_MS 50
-#define HV_PROBE_MEM_MIB 128
-#define HV_CONSOLE_MAX (256 * 1024) // bytes of a probe's console that are searched
-// The kernel has initialised everything and looks for a root file system that is not there.
-#define HV_PROBE_MARK "Unable to mount root"
+#define HV_LOST_MS 1000	 // a libvirtd that ends fails what it is at before it closes its connections
+#define HV_LOST_POLL_MS 20
+#define HV_AGAIN_MS 100 // between two tries
 #define HV_METADATA_MAX 4096
 #define HV_PID_DIR "/run/libvirt/qemu" // where libvirt keeps the pid files of its QEMUs
 
@@ -46,9 +47,12 @@ struct hv {
 	char *uri;
 	pthread_mutex_t conn_lock;
 	virConnectPtr conn;
+	int lifecycle; // the connection's event callback
 	pthread_t thread;
 	bool thread_up;
-	volatile bool stop;
+	atomic_bool ending; // no second tries any more
+	atomic_bool stop;   // the event thread ends
+	atomic_uint_fast64_t patience_ms;
 	int tick;
 	// events
 	uv_async_t async;
@@ -158,6 +162,13 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
 	return 0;
 }
 
+static void on_close(virConnectPtr conn, int reason, void *opaque)
+{
+	(void)conn;
+	(void)reason;
+	queue_event(opaque, "", HV_LOST, "the connection to libvirtd is lost");
+}
+
 static void on_tick(int timer, void *opaque)
 {
 	(void)timer;
@@ -185,6 +196,20 @@ static void libvirt_init(void)
 	virInitialize();
 	virSetErrorFunc(NULL, ignore_error);
 	virEventRegisterDefaultImpl();
+}
+
+// Its callbacks hold references to it.
+static void drop_conn(struct hv *hv)
+{
+	if (!hv->conn)
+		return;
+	if (hv->lifecycle >= 0) {
+		virConnectDomainEventDeregisterAny(hv->conn, hv->lifecycle);
+		virConnectUnregisterCloseCallback(hv->conn, on_close);
+	}
+	hv->lifecycle = -1;
+	virConnectClose(hv->conn);
+	hv->conn = NULL;
 }
 
 // --- life -----------------------------------------------------------------------------------------------------
@@ -215,7 +240,8 @@ struct hv *hv_create(const char *uri, uv_loop_t *loop, hv_event_fn fn, void *ctx
 	hv->last = &hv->first;
 	hv->fn = fn;
 	hv->ctx = ctx;
-	hv->tick = -1;
+	hv->tick = hv->lifecycle = -1;
+	hv->patience_ms = HV_PATIENCE_MS;
 	// the loop's handle first: an event may come as soon as the thread runs
 	if (loop) {
 		uv_async_init(loop, &hv->async, on_async);
@@ -236,6 +262,7 @@ void hv_stop(struct hv *hv)
 {
 	if (!hv)
 		return;
+	hv->ending = true;
 	pthread_mutex_lock(&hv->queue_lock);
 	bool up = hv->async_up;
 	hv->async_up = false;
@@ -254,7 +281,7 @@ void hv_destroy(struct hv *hv)
 		pthread_join(hv->thread, NULL);
 	if (hv->tick >= 0)
 		virEventRemoveTimeout(hv->tick);
-	close_conn(&hv->conn);
+	close_conn(&hv->conn); // no event comes any more; deregistering would ask a libvirtd that may hang
 	for (struct event *next, *e = take_events(hv); e; e = next) {
 		next = e->next;
 		free(e);
@@ -297,31 +324,41 @@ bool hv_can_cap_memory(void)
 	return has_memory_cgroup() && prctl(PR_CAPBSET_READ, CAP_SYS_RESOURCE) == 1;
 }
 
+void hv_set_patience(struct hv *hv, uint64_t ms)
+{
+	hv->patience_ms = ms;
+}
+
 // --- connection -----------------------------------------------------------------------------------------------
+
+static int register_events(struct hv *hv, struct vc_error *err)
+{
+	hv->lifecycle = virConnectDomainEventRegisterAny(hv->conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+							 VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), hv, NULL);
+	if (hv->lifecycle < 0)
+		return hv_error(err, "libvirt at %s: events", hv->uri);
+	(void)virConnectRegisterCloseCallback(hv->conn, on_close, hv, NULL); // the test driver has none
+	return 0;
+}
 
 static int open_conn(struct hv *hv, struct vc_error *err)
 {
-	virConnectPtr conn = virConnectOpen(hv->uri);
-	if (!conn)
+	(void)VC_FAULT("hv-connect");
+	hv->conn = virConnectOpen(hv->uri);
+	if (!hv->conn)
 		return hv_error(err, "libvirt at %s", hv->uri);
-	if (hv->fn && virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-						       VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), hv, NULL) < 0) {
-		hv_error(err, "libvirt at %s: events", hv->uri);
-		virConnectClose(conn);
-		return -1;
-	}
-	hv->conn = conn;
-	return 0;
+	if (!hv->fn || register_events(hv, err) == 0)
+		return 0;
+	drop_conn(hv);
+	return -1;
 }
 
 // A reference to a live connection, for one call.
 static virConnectPtr get_conn(struct hv *hv, struct vc_error *err)
 {
 	pthread_mutex_lock(&hv->conn_lock);
-	if (hv->conn && virConnectIsAlive(hv->conn) != 1) {
-		virConnectClose(hv->conn);
-		hv->conn = NULL;
-	}
+	if (hv->conn && virConnectIsAlive(hv->conn) != 1)
+		drop_conn(hv);
 	virConnectPtr conn = NULL;
 	if (hv->conn || open_conn(hv, err) == 0) {
 		conn = hv->conn;
@@ -331,22 +368,125 @@ static virConnectPtr get_conn(struct hv *hv, struct vc_error *err)
 	return conn;
 }
 
-// --- domains --------------------------------------------------------------------------------------------------
-
-int hv_start(struct hv *hv, const char *xml, struct vc_error *err)
+static uint64_t now_ms(void)
 {
-	auto_conn virConnectPtr conn = get_conn(hv, err);
-	if (!conn)
-		return -1;
-	auto_domain virDomainPtr dom = virDomainCreateXML(conn, xml, 0);
-	return dom ? 0 : hv_error(err, "libvirt cannot start the domain");
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-int hv_kill(struct hv *hv, const char *name, struct vc_error *err)
+// Whether the connection is lost, or is within wait_ms.
+static bool is_lost(virConnectPtr conn, uint64_t wait_ms)
+{
+	uint64_t end = now_ms() + wait_ms;
+	while (virConnectIsAlive(conn) == 1) {
+		if (now_ms() >= end)
+			return false;
+		poll(NULL, 0, HV_LOST_POLL_MS);
+	}
+	return true;
+}
+
+// How often a call is done again, and what its failure is taken for.
+struct manner {
+	bool waits;	  // for a libvirtd that is away, up to the patience; else one new connection is tried
+	uint64_t lost_ms; // a failure is the connection's when that is lost so soon afterwards
+};
+static const struct manner once = {false, 0}, patient = {true, 0}, starting = {true, HV_LOST_MS};
+
+enum { CALL_AGAIN = 1, CALL_NOT_CONNECTED, CALL_LOST };
+
+// run: 0, -1, or CALL_AGAIN with the reason in err: libvirt is still at it.
+typedef int (*call_fn)(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err);
+
+static int try_call(struct hv *hv, const struct manner *manner, call_fn run, void *ctx, struct vc_error *err)
 {
 	auto_conn virConnectPtr conn = get_conn(hv, err);
 	if (!conn)
-		return -1;
+		return CALL_NOT_CONNECTED;
+	int rc = run(hv, conn, ctx, err);
+	return rc < 0 && is_lost(conn, manner->lost_ms) ? CALL_LOST : rc;
+}
+
+static int hv_call(struct hv *hv, const struct manner *manner, call_fn run, void *ctx, struct vc_error *err)
+{
+	uint64_t end = 0;
+	for (bool second = false;; second = true) {
+		struct vc_error why = VC_ERROR_INIT;
+		int rc = try_call(hv, manner, run, ctx, &why);
+		if (rc == 0)
+			return 0;
+		if (!end)
+			end = now_ms() + (manner->waits ? hv->patience_ms : 0);
+		bool again = rc == CALL_LOST && !second;
+		if (rc < 0 || hv->ending || (!again && now_ms() >= end)) {
+			if (err)
+				*err = why;
+			return -1;
+		}
+		if (!again)
+			poll(NULL, 0, HV_AGAIN_MS);
+	}
+}
+
+// --- domains --------------------------------------------------------------------------------------------------
+
+static bool is_starting(int state, int reason)
+{
+	return state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_STARTING_UP;
+}
+
+struct start_args {
+	const char *name, *xml;
+	const atomic_bool *ending;
+};
+
+// What an earlier try, on a connection that was lost, made of it. 0: it runs. 1: it is not there.
+static int look(virConnectPtr conn, const char *name, struct vc_error *err)
+{
+	int state, reason;
+	(void)VC_FAULT("hv-look");
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
+	if (!dom && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
+		return 1;
+	if (!dom || virDomainGetState(dom, &state, &reason, 0) < 0)
+		return hv_error(err, "domain %s", name);
+	if (state == VIR_DOMAIN_RUNNING)
+		return 0;
+	return vc_error_set(err, VC_EBUSY, "libvirt is still at an earlier start of domain %s", name);
+}
+
+static int start_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
+{
+	struct start_args *a = ctx;
+	(void)hv;
+	int rc = look(conn, a->name, err);
+	if (rc < 0 && err->code == VC_EBUSY)
+		return CALL_AGAIN;
+	if (rc <= 0)
+		return rc;
+	(void)VC_FAULT("hv-create");
+	if (a->ending && *a->ending)
+		return vc_error_set(err, VC_ECANCELED, "the start of domain %s was given up", a->name);
+	auto_domain virDomainPtr dom = virDomainCreateXML(conn, a->xml, 0);
+	if (!dom)
+		return hv_error(err, "libvirt cannot start the domain");
+	if (VC_FAULT("hv-created"))
+		return vc_error_set(err, VC_EFAILED, "fault point hv-created"), CALL_AGAIN; // the answer was lost
+	return 0;
+}
+
+int hv_start(struct hv *hv, const char *name, const char *xml, const atomic_bool *ending, struct vc_error *err)
+{
+	struct start_args a = {name, xml, ending};
+	return hv_call(hv, &starting, start_run, &a, err);
+}
+
+static int kill_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
+{
+	const char *name = ctx;
+	(void)hv;
+	(void)VC_FAULT("hv-kill");
 	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
 	if (!dom)
 		return virGetLastErrorCode() == VIR_ERR_NO_DOMAIN ? 0 : hv_error(err, "domain %s", name);
@@ -358,23 +498,38 @@ int hv_kill(struct hv *hv, const char *name, struct vc_error *err)
 	return hv_error(err, "libvirt cannot destroy domain %s", name);
 }
 
-int hv_pause(struct hv *hv, const char *name, bool pause, struct vc_error *err)
+int hv_kill(struct hv *hv, const char *name, struct vc_error *err)
 {
+	return hv_call(hv, &once, kill_run, (void *)name, err);
+}
+
+struct pause_args {
+	const char *name;
+	bool pause;
+};
+
+static int pause_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
+{
+	const struct pause_args *a = ctx;
 	int state, reason;
-	auto_conn virConnectPtr conn = get_conn(hv, err);
-	if (!conn)
-		return -1;
-	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
+	(void)hv;
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, a->name);
 	if (!dom && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
 		return 0; // it ended; who watches it says so
 	if (!dom || virDomainGetState(dom, &state, &reason, 0) < 0)
-		return hv_error(err, "domain %s", name);
+		return hv_error(err, "domain %s", a->name);
 	bool paused = state == VIR_DOMAIN_PAUSED;
-	if (paused == pause || (paused && reason != VIR_DOMAIN_PAUSED_USER))
+	if (paused == a->pause || (paused && reason != VIR_DOMAIN_PAUSED_USER))
 		return 0;
-	if (pause ? virDomainSuspend(dom) < 0 : virDomainResume(dom) < 0)
-		return hv_error(err, "libvirt cannot %s domain %s", pause ? "pause" : "resume", name);
+	if (a->pause ? virDomainSuspend(dom) < 0 : virDomainResume(dom) < 0)
+		return hv_error(err, "libvirt cannot %s domain %s", a->pause ? "pause" : "resume", a->name);
 	return 0;
+}
+
+int hv_pause(struct hv *hv, const char *name, bool pause, struct vc_error *err)
+{
+	struct pause_args a = {name, pause};
+	return hv_call(hv, &once, pause_run, &a, err);
 }
 
 static uint64_t status_kib(const char *text, const char *key)
@@ -416,18 +571,28 @@ static void read_memory(const char *name, struct hv_usage *ret)
 	ret->peak_kib = status_kib(text, "VmHWM:");
 }
 
+struct usage_args {
+	const char *name;
+	struct hv_usage *ret;
+};
+
+static int usage_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
+{
+	struct usage_args *a = ctx;
+	virDomainInfo info;
+	(void)hv;
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, a->name);
+	if (!dom || virDomainGetInfo(dom, &info) < 0)
+		return vc_error_set(err, VC_ENOTFOUND, "domain %s does not run", a->name);
+	*a->ret = (struct hv_usage){.cpu_ms = info.cpuTime / 1000000};
+	read_memory(a->name, a->ret);
+	return 0;
+}
+
 int hv_usage(struct hv *hv, const char *name, struct hv_usage *ret, struct vc_error *err)
 {
-	virDomainInfo info;
-	auto_conn virConnectPtr conn = get_conn(hv, err);
-	if (!conn)
-		return -1;
-	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
-	if (!dom || virDomainGetInfo(dom, &info) < 0)
-		return vc_error_set(err, VC_ENOTFOUND, "domain %s does not run", name);
-	*ret = (struct hv_usage){.cpu_ms = info.cpuTime / 1000000};
-	read_memory(name, ret);
-	return 0;
+	struct usage_args a = {name, ret};
+	return hv_call(hv, &once, usage_run, &a, err);
 }
 
 // The value of one attribute of our metadata element; it was written by domxml and holds no escapes that matter.
@@ -471,145 +636,58 @@ static bool read_metadata(const char *xml, struct hv_domain *d)
 
 static void describe(virDomainPtr dom, struct hv_domain *d)
 {
+	int state, reason;
 	snprintf(d->name, sizeof(d->name), "%s", virDomainGetName(dom));
-	d->running = virDomainIsActive(dom) == 1;
+	// one that libvirt still starts does not run: a libvirtd that is restarted ends it
+	d->running = virDomainGetState(dom, &state, &reason, 0) == 0 && !is_starting(state, reason) && virDomainIsActive(dom) == 1;
 	vc_autofree char *xml = virDomainGetMetadata(dom, VIR_DOMAIN_METADATA_ELEMENT, DOMXML_NS, 0);
 	d->ours = xml && read_metadata(xml, d);
 }
 
-int hv_list(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct vc_error *err)
+struct list_args {
+	struct hv_domain *list;
+	size_t n;
+};
+
+static int list_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
 {
-	auto_conn virConnectPtr conn = get_conn(hv, err);
-	if (!conn)
-		return -1;
+	struct list_args *a = ctx;
 	virDomainPtr *doms = NULL;
+	free(a->list); // of a first try
+	*a = (struct list_args){0};
 	int n = virConnectListAllDomains(conn, &doms, 0);
 	if (n < 0)
 		return hv_error(err, "libvirt at %s cannot list its domains", hv->uri);
-	struct hv_domain *list = calloc((size_t)n + 1, sizeof(*list));
-	size_t found = 0;
+	a->list = calloc((size_t)n + 1, sizeof(*a->list));
 	for (int i = 0; i < n; i++) {
 		const char *name = virDomainGetName(doms[i]);
-		if (list && name && strncmp(name, HV_DOMAIN_PREFIX, strlen(HV_DOMAIN_PREFIX)) == 0)
-			describe(doms[i], &list[found++]);
+		if (a->list && name && strncmp(name, HV_DOMAIN_PREFIX, strlen(HV_DOMAIN_PREFIX)) == 0)
+			describe(doms[i], &a->list[a->n++]);
 		virDomainFree(doms[i]);
 	}
 	free(doms);
-	if (!list)
-		return vc_error_errno(err, "list of domains");
-	*ret = list;
-	*ret_n = found;
-	return 0;
+	// what was asked of each domain on a connection that broke meanwhile says nothing
+	return a->list && virConnectIsAlive(conn) == 1 ? 0 : hv_error(err, "libvirt at %s cannot tell about its domains", hv->uri);
 }
 
-// --- probe ----------------------------------------------------------------------------------------------------
-
-// "6.1.0 #1 SMP ...|7002000|/boot/vmlinuz-...": a change of any of them asks for a new probe.
-static int probe_key(struct hv *hv, const struct hv_probe *p, char *key, size_t len, struct vc_error *err)
+int hv_list(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct vc_error *err)
 {
-	auto_conn virConnectPtr conn = get_conn(hv, err);
-	unsigned long version = 0;
-	struct utsname u;
-	if (!conn)
+	struct list_args a = {0};
+	if (hv_call(hv, &once, list_run, &a, err) < 0) {
+		free(a.list);
 		return -1;
-	if (virConnectGetVersion(conn, &version) < 0)
-		return hv_error(err, "hypervisor's version at %s", hv->uri);
-	if (uname(&u) < 0)
-		return vc_error_errno(err, "uname");
-	snprintf(key, len, "%s %s|%lu|%s", u.release, u.version, version, p->kernel);
-	return 0;
-}
-
-static bool probe_recall(const char *path, const char *key, bool *ret_kvm)
-{
-	char line[1024];
-	vc_autofclose FILE *f = fopen(path, "re");
-	if (!f || !fgets(line, sizeof(line), f))
-		return false;
-	line[strcspn(line, "\n")] = '\0';
-	const char *answer = strchr(line, ' ');
-	if (!answer || strcmp(answer + 1, key) != 0)
-		return false;
-	*ret_kvm = strncmp(line, "kvm ", 4) == 0;
-	return *ret_kvm || strncmp(line, "tcg ", 4) == 0;
-}
-
-static int probe_remember(const char *path, const char *key, bool kvm, struct vc_error *err)
-{
-	vc_autofree char *tmp = NULL;
-	if (asprintf(&tmp, "%s.new", path) < 0)
-		return vc_error_errno(err, "%s", path);
-	FILE *f = fopen(tmp, "we");
-	if (!f)
-		return vc_error_errno(err, "%s", tmp);
-	fprintf(f, "%s %s\n", kvm ? "kvm" : "tcg", key);
-	if (fclose(f) == EOF || rename(tmp, path) < 0)
-		return vc_error_errno(err, "%s", path);
-	return 0;
-}
-
-static bool file_has(const char *path, const char *mark)
-{
-	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC);
-	vc_autofree char *text = fd >= 0 ? malloc(HV_CONSOLE_MAX) : NULL;
-	ssize_t n = text ? pread(fd, text, HV_CONSOLE_MAX, 0) : -1;
-	return n > 0 && memmem(text, (size_t)n, mark, strlen(mark));
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
-// Boots a bare kernel without root file system and looks for the message that says so.
-static bool probe_boot(struct hv *hv, const struct hv_probe *p, const char *log)
-{
-	struct vc_error err = VC_ERROR_INIT;
-	struct domxml d = {
-		.type = DOMXML_KVM,
-		.name = HV_PROBE_DOMAIN,
-		.owner = {.cluster = "probe", .slurm = "probe"},
-		.vcpus = 1,
-		.mem_mib = HV_PROBE_MEM_MIB,
-		.kernel = p->kernel,
-		.cmdline = "console=ttyS0 panic=0",
-		.console_log = log,
-	};
-	vc_autofree char *xml = domxml_build(&d, &err);
-	bool found = false;
-	unlink(log);
-	if (!xml || hv_kill(hv, d.name, &err) < 0 || hv_start(hv, xml, &err) < 0) {
-		vc_log_info("KVM probe: %s", err.text);
-		unlink(log);
-		return false;
 	}
-	for (uint64_t end = now_ms() + p->limit_ms; !found && now_ms() < end;) {
-		poll(NULL, 0, HV_PROBE_POLL_MS);
-		found = file_has(log, HV_PROBE_MARK);
-	}
-	if (hv_kill(hv, d.name, &err) < 0)
-		vc_log_warning("KVM probe: %s", err.text);
-	unlink(log);
-	return found;
+	*ret = a.list;
+	*ret_n = a.n;
+	return 0;
 }
 
-int hv_probe(struct hv *hv, const struct hv_probe *p, bool *ret_kvm, struct vc_error *err)
+static int version_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
 {
-	char key[1024];
-	vc_autofree char *path = NULL, *log = NULL;
-	if (asprintf(&path, "%s/hypervisor", p->state_dir) < 0 || asprintf(&log, "%s/probe.log", p->run_dir) < 0)
-		return vc_error_errno(err, "KVM probe");
-	if (probe_key(hv, p, key, sizeof(key), err) < 0)
-		return -1;
-	if (probe_recall(path, key, ret_kvm))
-		return 0;
-	bool kvm = access("/dev/kvm", R_OK | W_OK) == 0 && probe_boot(hv, p, log);
-	if (probe_remember(path, key, kvm, err) < 0)
-		return -1;
-	vc_log_notice("KVM probe: %s", kvm ? "a kernel boots, KVM is used"
-					   : "no kernel boots within the limit, members are emulated (TCG)");
-	*ret_kvm = kvm;
-	return 0;
+	return virConnectGetVersion(conn, ctx) == 0 ? 0 : hv_error(err, "hypervisor's version at %s", hv->uri);
+}
+
+int hv_version(struct hv *hv, unsigned long *ret, struct vc_error *err)
+{
+	return hv_call(hv, &patient, version_run, ret, err);
 }

@@ -4,10 +4,12 @@
 // The functions are synchronous: call them in workers of the pool WORK_HV, whose deadline covers a libvirtd that hangs.
 // Domains are transient (virDomainCreateXML): libvirtd keeps them over its own restart in /run, a restarted vcd finds
 // them by their metadata, and after a power loss nothing of them is left to be cleaned up.
-// A connection that broke (libvirtd restarted) is opened again by the next call; hv_list() then tells what was missed.
+// A libvirtd that is restarted costs no call: what was under way is looked up and done again on a new connection. The
+// loop hears of the loss (HV_LOST); hv_list() then tells what was missed.
 #ifndef VCD_HV_H
 #define VCD_HV_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +21,7 @@
 
 #define HV_DOMAIN_PREFIX "vc-" // of the names of members' domains
 #define HV_PROBE_DOMAIN "vc-probe"
+#define HV_PATIENCE_MS 30000 // hv_set_patience(); a libvirtd that is restarted is back within seconds
 
 struct hv;
 
@@ -35,7 +38,8 @@ struct hv_domain {
 };
 
 // What happened to a domain of ours; delivered on the loop thread.
-enum hv_event { HV_STARTED, HV_STOPPED, HV_CRASHED };
+// HV_LOST: to libvirtd itself, domain is "".
+enum hv_event { HV_STARTED, HV_STOPPED, HV_CRASHED, HV_LOST };
 typedef void (*hv_event_fn)(void *ctx, const char *domain, enum hv_event event, const char *reason);
 
 // Starts libvirt's event thread; no connection is made yet. fn may be NULL (no events, loop may be NULL).
@@ -50,7 +54,12 @@ bool hv_is_fake(const struct hv *hv);
 // Whether libvirt can cap a domain's memory: there is a memory cgroup controller, and root may raise limits.
 bool hv_can_cap_memory(void);
 
-int hv_start(struct hv *hv, const char *xml, struct vc_error *err);
+// How long hv_start() and hv_version() wait for a libvirtd that is away; the other calls try one new connection.
+void hv_set_patience(struct hv *hv, uint64_t ms);
+
+// Starts the domain; one of that name that runs is what an earlier try made. Once *ending (may be NULL) is set, nothing
+// is started any more.
+int hv_start(struct hv *hv, const char *name, const char *xml, const atomic_bool *ending, struct vc_error *err);
 // Ends the domain at once; one that does not exist is no error.
 int hv_kill(struct hv *hv, const char *name, struct vc_error *err);
 // Stops a domain's processors, or lets one go on that was stopped so. What is in that state already is no error.
@@ -61,6 +70,7 @@ struct hv_usage {
 	uint64_t rss_kib, peak_kib; // memory of its QEMU now, and at most; 0: unknown
 };
 int hv_usage(struct hv *hv, const char *name, struct hv_usage *ret, struct vc_error *err);
+int hv_version(struct hv *hv, unsigned long *ret, struct vc_error *err); // of the hypervisor
 // All domains whose name starts with HV_DOMAIN_PREFIX. Free *ret with free().
 int hv_list(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct vc_error *err);
 

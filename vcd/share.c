@@ -462,6 +462,7 @@ static void start_done(void *ctx, const struct vc_error *err)
 static void start_release(void *ctx)
 {
 	struct start *st = ctx;
+	st->work->starts--;
 	sharework_unref(st->work);
 	free(st);
 }
@@ -472,6 +473,7 @@ static int submit_start(struct share *s, struct member *m, const struct sharewor
 	if (!st)
 		return vc_error_errno(err, "member %s", m->plan->name);
 	*st = (struct start){s, sharework_ref(s->work), machine, m, m->plan};
+	st->work->starts++;
 	struct work_args args = {.pool = WORK_HV, .what = "libvirt, start of a domain", .deadline_ms = s->vcd->conf->libvirt_timeout_ms,
 				 .run = start_run, .done = start_done, .release = start_release, .ctx = st};
 	if (work_submit(s->vcd->work, &args, NULL, err) == 0)
@@ -534,6 +536,11 @@ static void ending_done(void *ctx, const struct vc_error *err)
 {
 	struct ending *e = ctx;
 	struct share *s = e->share;
+	struct vc_error busy = VC_ERROR_INIT;
+	if (!err && e->work->starts) { // libvirt may still make a domain of it
+		vc_error_set(&busy, VC_EBUSY, "libvirt has not come back from the start of a domain");
+		err = &busy;
+	}
 	for (size_t i = 0; !err && i < e->work->n_members; i++) {
 		if (!e->usage[i].cpu_ms)
 			continue;
@@ -567,6 +574,7 @@ static int undo_domains(struct share *s, struct vc_error *err)
 		return vc_error_set(err, ENOMEM, "destroy domains: out of memory");
 	}
 	*e = (struct ending){s, sharework_ref(s->work), usage};
+	s->work->ending = true;
 	struct work_args args = {.pool = WORK_HV, .what = "destroy domains", .deadline_ms = s->vcd->conf->libvirt_timeout_ms * 2,
 				 .run = ending_run, .done = ending_done, .release = ending_release, .ctx = e};
 	if (work_submit(s->vcd->work, &args, NULL, err) == 0)
@@ -1165,7 +1173,7 @@ static bool runs(const struct share *s, const struct member *m, char *const *run
 
 void share_poll_begins(struct share *s)
 {
-	s->polled = s->phase == SHARE_UP;
+	s->polled = s->phase == SHARE_UP || in_guests_step(s);
 }
 
 void share_domains_seen(struct share *s, char *const *running)

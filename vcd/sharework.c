@@ -201,6 +201,7 @@ int sharework_socket(const struct sharework *w, uint32_t rank, const char *what,
 int sharework_image(struct sharework *w, struct vc_error *err)
 {
 	const char *digest = w->plan->image_digest;
+	(void)VC_FAULT("pin");
 	if (store_pin(w->store, digest, w->plan->id, err) < 0)
 		return -1;
 	(void)imgcache_fetched(w->cache, digest, 0, NULL); // a use; other copies may have to go for it
@@ -525,10 +526,11 @@ int sharework_start(struct sharework *w, const struct sharework_machine *machine
 {
 	struct files f = {0};
 	vc_autofree char *xml = NULL;
+	char name[32];
 	if (files_fill(&f, w, m->rank, err) == 0)
 		xml = build_xml(w, machine, m, &f, err);
 	files_clear(&f);
-	if (!xml || hv_start(w->hv, xml, err) < 0)
+	if (!xml || hv_start(w->hv, sharework_domain(w, m->rank, name), xml, &w->ending, err) < 0)
 		return vc_error_wrap(err, "member %s", m->name);
 	return 0;
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The blocking half of a share: what its steps do in worker threads, and what must be known for that.
 //
-// struct sharework is filled once on the loop thread and never changed: workers read it without locks. It is counted
+// struct sharework is filled once on the loop thread and then not changed but for what says so: workers read it without locks. It is counted
 // there too: a worker job that was written off may outlive the share. Every function is idempotent: the ensure ones
 // leave alone what is there, the remove ones take what is not there for done.
 #ifndef VCD_SHAREWORK_H
 #define VCD_SHAREWORK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -45,6 +46,8 @@ struct sharework {
 	struct hv *hv;
 	struct store *store;
 	struct imgcache *cache;
+	atomic_bool ending; // its machines are being ended: a start that waits for libvirt starts none any more
+	unsigned starts;    // asked of libvirt and not come back, also those that were given up; loop thread only
 	char *own_name; // host name for sessions with other vcds
 	char trace[17];
 };

@@ -80,7 +80,7 @@ static void test_life(void **state)
 	assert_true(hv_is_fake(f->hv));
 	for (uint32_t i = 0; i < 2; i++) {
 		vc_autofree char *text = xml(i, name[i], sizeof(name[i]));
-		if (hv_start(f->hv, text, &err) < 0)
+		if (hv_start(f->hv, name[i], text, NULL, &err) < 0)
 			fail_msg("%s", err.text);
 	}
 	vc_autofree struct hv_domain *list = NULL;
@@ -114,7 +114,7 @@ static void test_bad_xml(void **state)
 {
 	struct fixture *f = *state;
 	struct vc_error err = VC_ERROR_INIT;
-	assert_int_equal(hv_start(f->hv, "<domain/>", &err), -1);
+	assert_int_equal(hv_start(f->hv, "vc-01234567-0", "<domain/>", NULL, &err), -1);
 	assert_int_equal(err.code, VC_EHOST);
 	assert_contains(err.text, "libvirt cannot start");
 }
