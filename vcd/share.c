@@ -67,9 +67,10 @@ struct share {
 	bool idle;	// and it waits for the loop, not for a worker: it can be given up
 	bool in_walk;
 	bool adopted; // guests ran before this vcd: a failing step must not end them
+	bool taken_back; // an earlier vcd began steps that this one has not come to again: a release undoes them all
 	bool stopped;
 	bool paused; // its job is suspended
-	bool polled; // was up when the list of domains was asked for
+	bool polled; // its domains had been started when the list of them was asked for
 	struct vc_error error; // why it failed
 	struct member *members;
 	size_t n_members, starting;
@@ -141,7 +142,7 @@ static void set_phase(struct share *s, enum share_phase phase)
 		return;
 	s->phase = phase;
 	vc_log_ctx(VC_LOG_INFO, &s->log, "cluster %s: %s", s->work->short_id, phase_names[phase]);
-	if (s->begun && save(s, &err) < 0)
+	if ((s->begun || s->taken_back) && save(s, &err) < 0)
 		vc_log_ctx(VC_LOG_ERR, &s->log, "cluster %s: %s", s->work->short_id, err.text);
 }
 
@@ -869,6 +870,9 @@ static bool undo_fault(const struct step *step)
 static int backward(struct share *s)
 {
 	struct vc_error err = VC_ERROR_INIT;
+	if (s->taken_back)
+		s->begun = STEPS_UP;
+	s->taken_back = false;
 	if (s->begun == 0 || s->retry_at)
 		return 1;
 	const struct step *step = &steps[s->begun - 1];
@@ -1268,8 +1272,8 @@ void share_take_back(struct share *s, const char *phase, struct json_object *ext
 	for (size_t i = 0; i < s->n_members; i++)
 		s->members[i].running = runs(s, &s->members[i], running);
 	take_view(s, extra);
+	s->taken_back = true;
 	if (strcmp(phase, "releasing") == 0 || strcmp(phase, "failed") == 0) {
-		s->begun = STEPS_UP;
 		share_release(s, NULL);
 		return;
 	}

@@ -64,6 +64,20 @@ restart_slurmctld() {
     ends_well 60 "$JOB"
 }
 
+releasing_again() { lab log "$HOST" vcd | tail -n 15 | grep -q "job $JOB: cluster .*: releasing"; }
+
+@test "a release comes while a restarted vcd takes its cluster back: nothing is left on the host" {
+    start_job 'echo up; sleep 600' -N1 -w "$HOST"
+    job_runs "$JOB"
+    lab stop "$HOST" vcd KILL
+    faults "$HOST" "pin=hold" # the second of the steps that are walked again
+    lab start "$HOST" vcd
+    lab_exec ctl scancel "$JOB"
+    wait_until 60 "the release of job $JOB to come" releasing_again
+    faults "$HOST" ""
+    ends_well 30 "$JOB"
+}
+
 @test "each step of a start fails: the job says so, and nothing is left" {
     local step
     for step in $STEPS; do
