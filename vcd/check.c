@@ -21,6 +21,7 @@
 #include "vcd/work.h"
 
 #define HOST_CHECK_MS (CHECK_TIMEOUT_MS + 10000) // for a whole host, as seen from the site
+#define HOST_PING_MS 4000 // connecting included: a host that does not say that it is there by then is not asked more
 #define CONTROLLER_PING_MS 10000 // connecting included; it answers within milliseconds
 #define SKEW_MAX_MS 5000 // of a clock; credentials of munge live for minutes
 #define DISK_FREE_PERCENT 5		 // below it overlays of a running cluster are at risk
@@ -217,6 +218,7 @@ struct site_run {
 struct site_host {
 	struct site_run *run;
 	int64_t asked_ms; // wall clock
+	bool compute;	  // Slurm runs jobs there
 	char host[VC_HOSTNAME_MAX + 1];
 };
 
@@ -246,23 +248,6 @@ int64_t check_skew_ms(int64_t asked_ms, int64_t host_ms, int64_t answered_ms)
 	return host_ms > answered_ms ? host_ms - answered_ms : 0; // in between nothing can be said
 }
 
-static void host_asked(void *ctx, struct json_object *result, const struct vc_error *err)
-{
-	struct site_host *h = ctx;
-	struct vc_error bad = VC_ERROR_INIT;
-	uint64_t host_ms = 0;
-	int64_t skew = 0;
-	// a host that does not answer is told by its host.check
-	if (!err && vc_json_u64(result, "time_ms", INT64_MAX, &host_ms, &bad) == 0)
-		skew = check_skew_ms(h->asked_ms, (int64_t)host_ms, wall_ms());
-	if (skew > SKEW_MAX_MS || skew < -SKEW_MAX_MS)
-		add_finding(h->run->findings, h->host, "clock", CHECK_WARNING,
-			    skew > 0 ? "its clock is ahead of the controller's by more than 5 s" : "its clock is behind the controller's by more than 5 s",
-			    "synchronise the clocks (NTP): munge refuses credentials of another time");
-	site_run_step(h->run);
-	free(h);
-}
-
 static void site_host_done(void *ctx, struct json_object *result, const struct vc_error *err)
 {
 	struct site_host *h = ctx;
@@ -288,36 +273,54 @@ static bool has_name(char **names, const char *name)
 	return false;
 }
 
-static int call_host(struct site_run *run, const char *host, const char *method, struct json_object *params, peer_done_fn done,
+static int call_host(struct site_host *h, const char *method, struct json_object *params, uint64_t limit_ms, peer_done_fn done,
 		     struct vc_error *err)
 {
-	struct site_host *h = calloc(1, sizeof(*h));
-	if (!h)
-		return vc_error_errno(err, "site.check");
-	h->run = run;
-	h->asked_ms = wall_ms();
-	snprintf(h->host, sizeof(h->host), "%s", host);
-	struct peer_args args = {.host = host, .method = method, .params = params, .timeout_ms = HOST_CHECK_MS,
-				 .trace = rpc_trace(run->req), .done = done, .ctx = h};
-	if (peer_call(run->check->vcd->peers, &args, err)) {
-		run->left++;
-		return 0;
-	}
-	free(h);
-	return -1;
+	struct peer_args args = {.host = h->host, .method = method, .params = params, .timeout_ms = limit_ms,
+				 .trace = rpc_trace(h->run->req), .done = done, .ctx = h};
+	return peer_call(h->run->check->vcd->peers, &args, err) ? 0 : -1;
+}
+
+static void check_clock(struct site_host *h, struct json_object *result)
+{
+	uint64_t host_ms = 0;
+	int64_t skew = 0;
+	if (vc_json_u64(result, "time_ms", INT64_MAX, &host_ms, NULL) == 0)
+		skew = check_skew_ms(h->asked_ms, (int64_t)host_ms, wall_ms());
+	if (skew > SKEW_MAX_MS || skew < -SKEW_MAX_MS)
+		add_finding(h->run->findings, h->host, "clock", CHECK_WARNING,
+			    skew > 0 ? "its clock is ahead of the controller's by more than 5 s" : "its clock is behind the controller's by more than 5 s",
+			    "synchronise the clocks (NTP): munge refuses credentials of another time");
+}
+
+// It is there: now the question that takes longer.
+static void host_pinged(void *ctx, struct json_object *result, const struct vc_error *err)
+{
+	struct site_host *h = ctx;
+	struct vc_error why = VC_ERROR_INIT;
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_json_add_bool(params, "compute", h->compute);
+	if (!err)
+		check_clock(h, result);
+	if (err || call_host(h, "host.check", params, HOST_CHECK_MS, site_host_done, &why) < 0)
+		site_host_done(h, NULL, err ? err : &why);
 }
 
 static void ask_host(struct site_run *run, const char *host)
 {
 	struct vc_error err = VC_ERROR_INIT;
-	const char *own = run->check->vcd->conf->host_name;
-	vc_autojson struct json_object *params = json_object_new_object();
-	vc_json_add_bool(params, "compute", run->nodes ? has_name(run->nodes, host) : strcmp(host, own) != 0);
-	if (call_host(run, host, "vcd.ping", NULL, host_asked, &err) < 0 ||
-	    call_host(run, host, "host.check", params, site_host_done, &err) < 0)
-		add_finding(run->findings, host, "vcd", CHECK_ERROR, err.text, "look into the log of vcd on the controller");
-	else
-		json_object_array_add(run->hosts, json_object_new_string(host));
+	struct site_host *h = calloc(1, sizeof(*h));
+	if (!h) {
+		add_finding(run->findings, host, "vcd", CHECK_ERROR, "out of memory", "look into the log of vcd on the controller");
+		return;
+	}
+	*h = (struct site_host){.run = run, .asked_ms = wall_ms()};
+	h->compute = run->nodes ? has_name(run->nodes, host) : strcmp(host, run->check->vcd->conf->host_name) != 0;
+	snprintf(h->host, sizeof(h->host), "%s", host);
+	json_object_array_add(run->hosts, json_object_new_string(host));
+	run->left++;
+	if (call_host(h, "vcd.ping", NULL, HOST_PING_MS, host_pinged, &err) < 0)
+		site_host_done(h, NULL, &err);
 }
 
 static void ask_hosts(struct site_run *run)

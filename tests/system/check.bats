@@ -46,12 +46,22 @@ if not any(f["where"] == host and text in f["what"] and f["do"] for f in found):
         "ctl $(lab_hosts)"
 }
 
-@test "a host that is away is a problem" {
+@test "a host that is away is a problem, and so is one that hangs; neither is waited for long" {
+    local started
     lab stop n2 vcd
+    started=$SECONDS
     run lab_exec ctl vcctl check
     lab start n2 vcd
     assert_equal "$status" 1
     assert_contains "$output" "error on n2"
+    [ $((SECONDS - started)) -le 12 ] # four seconds; the rest is a busy machine's
+    lab_exec n2 sh -c 'kill -STOP "$(cat /run/vclab/vcd.pid)"'
+    started=$SECONDS
+    run lab_exec ctl vcctl check
+    lab_exec n2 sh -c 'kill -CONT "$(cat /run/vclab/vcd.pid)"'
+    assert_equal "$status" 1
+    assert_contains "$output" "error on n2"
+    [ $((SECONDS - started)) -le 12 ]
 }
 
 @test "libvirt that is away is a problem on a compute host" {
