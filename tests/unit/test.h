@@ -18,4 +18,11 @@
 			fail_msg("'%s' does not contain '%s'", (text), (part));         \
 	} while (0)
 
+// For what differs in valgrind's machine; `make valgrind` sets the variable.
+#define skip_under_valgrind()              \
+	do {                               \
+		if (getenv("VC_VALGRIND")) \
+			skip();            \
+	} while (0)
+
 #endif
