@@ -38,12 +38,16 @@ enum vcluster_state {
 	VCLUSTER_GONE = 3     /* left or failed; its rank is never given to another member */
 };
 
+enum vcluster_flag {
+	VCLUSTER_AGENT_LOST = 1 /* its host's daemon is away for now: it runs, but nobody manages it */
+};
+
 struct vcluster_member {
 	uint32_t rank; /* 0.., never reused within a cluster */
 	uint32_t state;	       /* enum vcluster_state */
 	uint64_t incarnation;  /* 1.., grows when the member comes back after a failure */
 	uint32_t slots;	       /* MPI ranks it is meant to take */
-	uint32_t reserved;     /* 0 */
+	uint32_t flags;	       /* of enum vcluster_flag; ignore those you do not know */
 	char name[72];	       /* resolves in every member; at most 64 bytes, ends with a zero byte as all strings here */
 	char addr[48];	       /* numeric address on the cluster's own network */
 	char site[72];

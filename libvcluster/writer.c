@@ -147,7 +147,8 @@ static void store_words(void *to, const void *from, size_t bytes)
 static void store_member(struct vcluster_member *to, const struct view_member *m)
 {
 	struct vcluster_member rec = {
-		.rank = m->rank, .state = (uint32_t)m->state, .incarnation = m->incarnation, .slots = m->slots};
+		.rank = m->rank, .state = (uint32_t)m->state, .incarnation = m->incarnation, .slots = m->slots,
+		.flags = m->agent_lost ? VCLUSTER_AGENT_LOST : 0};
 	snprintf(rec.name, sizeof(rec.name), "%s", m->name);
 	snprintf(rec.addr, sizeof(rec.addr), "%s", m->addr);
 	snprintf(rec.site, sizeof(rec.site), "%s", m->site);

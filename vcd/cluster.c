@@ -147,6 +147,8 @@ static void stop_work(struct cluster *c)
 	c->fanout = NULL;
 	fanout_cancel(c->pausing);
 	c->pausing = NULL;
+	fanout_cancel(c->facts);
+	c->facts = NULL;
 	images_wish_cancel(vc_steal(&c->wish));
 	if (c->work)
 		work_cancel(c->work);
@@ -750,16 +752,47 @@ static bool job_has_host(const struct slurmctl_job *job, const char *name)
 	return false;
 }
 
-// A job may go on with fewer hosts: --no-kill when one has failed, scontrol update.
+static bool host_is_in_view(const struct cluster *c, const char *host)
+{
+	for (size_t i = 0; i < c->view->n_members; i++) {
+		if (c->view->members[i].state != VIEW_GONE && strcmp(c->view->members[i].host, host) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void hosts_told(void *ctx, const struct vc_error *err)
+{
+	struct cluster *c = ctx;
+	c->facts = NULL;
+	if (err) // the hosts that are left have heard it
+		log_cluster(VC_LOG_DEBUG, c, "member.fact: %s", err->text);
+}
+
+// A job may go on with fewer hosts: --no-kill when one has failed, scontrol update. Its hosts make the view.
 static void drop_lost_hosts(struct cluster *c, const struct slurmctl_job *job)
 {
 	struct vc_error err = VC_ERROR_INIT;
-	for (size_t i = 0; c->phase == CLUSTER_READY && job->n_hosts && i < c->plan->n_members; i++) {
-		const struct plan_member *m = &c->plan->members[i];
-		const char *host = c->plan->hosts[m->host].name;
-		if (!job_has_host(job, host) && cluster_member_event(c, m->rank, "down", "Slurm has taken its host from the job", &err) < 0)
-			log_cluster(VC_LOG_WARNING, c, "member %u, host %s: %s", m->rank, host, err.text);
+	vc_autojson struct json_object *params = json_object_new_object(), *lost = json_object_new_array();
+	vc_autofree const char **names = calloc(c->n_hosts + 1, sizeof(*names));
+	if (c->phase != CLUSTER_READY || c->facts || !job->n_hosts || !names)
+		return;
+	for (size_t i = 0; i < c->n_hosts; i++) {
+		names[i] = c->hosts[i].name;
+		if (!job_has_host(job, names[i]) && host_is_in_view(c, names[i]))
+			json_object_array_add(lost, json_object_new_string(names[i]));
 	}
+	if (json_object_array_length(lost) == 0)
+		return;
+	vc_json_add_str(params, "cluster", c->id);
+	vc_json_add_str(params, "event", "leave");
+	vc_json_add(params, "hosts", json_object_get(lost));
+	log_cluster(VC_LOG_NOTICE, c, "Slurm has taken from the job: %s", vc_json_text(lost, NULL));
+	struct fanout_args args = {.method = "member.fact", .hosts = names, .n_hosts = c->n_hosts, .params = params,
+				   .timeout_ms = TELL_TIMEOUT_MS, .trace = c->trace, .keep_going = true, .done = hosts_told, .ctx = c};
+	c->facts = fanout_start(c->owner->vcd, &args, &err);
+	if (!c->facts)
+		log_cluster(VC_LOG_WARNING, c, "member.fact: %s", err.text);
 }
 
 static void check_done(void *ctx, const struct vc_error *err)
@@ -814,32 +847,31 @@ void cluster_job_changed(struct cluster *c)
 
 // --- views after the first ------------------------------------------------------------------------------------------
 
-static void view_done(void *ctx, const struct vc_error *err)
-{
-	struct cluster *c = ctx;
-	c->fanout = NULL;
-	if (err)
-		log_cluster(VC_LOG_WARNING, c, "view %llu: %s", (unsigned long long)c->view->epoch, err->text);
-}
-
+// What a host saw; the view that comes of it is the hosts' own (docs/membership.md), and is told by event.view.
 int cluster_member_event(struct cluster *c, uint32_t rank, const char *event, const char *reason, struct vc_error *err)
 {
-	struct view_event change = {.kind = VIEW_FAIL, .rank = rank};
-	if (strcmp(event, "down") != 0 || c->phase != CLUSTER_READY)
-		return 0; // a start that loses a member fails by its own step; agent-lost members stay
-	const struct view_member *m = view_member_by_rank(c->view, rank);
-	if (m && m->state == VIEW_GONE)
+	vc_autojson struct json_object *data = json_object_new_object();
+	struct state_event e = {.cluster = c->id, .what = "member", .data = data};
+	if (c->phase != CLUSTER_READY)
+		return 0; // a start that loses a member fails by its own step
+	log_cluster(VC_LOG_NOTICE, c, "member %u is %s: %s", rank, event, reason);
+	vc_json_add_u64(data, "rank", rank);
+	vc_json_add_str(data, "event", event);
+	vc_json_add_str(data, "reason", reason);
+	return state_event_add(c->owner->vcd->state, &e, err);
+}
+
+int cluster_take_view(struct cluster *c, struct view **view, struct vc_error *err)
+{
+	if (strcmp((*view)->cluster, c->id) != 0)
+		return vc_error_set(err, VC_EPROTO, "a view of another cluster");
+	if (!c->view || (*view)->epoch <= c->view->epoch)
 		return 0;
-	struct view *next = view_apply(c->view, &change, 1, err);
-	if (!next)
-		return -1;
-	log_cluster(VC_LOG_NOTICE, c, "member %u is gone: %s; view %llu", rank, reason, (unsigned long long)next->epoch);
+	log_cluster(VC_LOG_NOTICE, c, "view %llu, %zu members of use", (unsigned long long)(*view)->epoch, view_size(*view));
 	view_destroy(c->view);
-	c->view = next;
-	fanout_cancel(c->fanout);
-	c->fanout = NULL;
+	c->view = vc_steal(view);
 	if (cluster_save(c, err) < 0)
 		return -1;
 	clusters_notify(c);
-	return publish_view(c, true, TELL_TIMEOUT_MS, view_done, err);
+	return 0;
 }

@@ -75,6 +75,7 @@ struct cluster {
 	size_t n_hosts;
 	struct fanout *fanout;	   // the step under way
 	struct fanout *pausing;	   // host.pause under way
+	struct fanout *facts;	   // member.fact under way
 	enum cluster_suspension suspended;
 	struct work_job *work;
 	uv_timer_t *deadline;	   // of the start, or the next try of a release
@@ -108,6 +109,7 @@ void cluster_release(struct cluster *c); // from any phase; idempotent
 void cluster_check_job(struct cluster *c); // asks slurmctld; releases the cluster when its job has ended
 void cluster_job_changed(struct cluster *c); // the same, and once more when a look is under way
 int cluster_member_event(struct cluster *c, uint32_t rank, const char *event, const char *reason, struct vc_error *err);
+int cluster_take_view(struct cluster *c, struct view **view, struct vc_error *err); // of its hosts; one that is newer is taken
 bool cluster_starting(const struct cluster *c);
 const char *cluster_phase_name(enum cluster_phase phase);
 int cluster_phase_from_name(const char *name, enum cluster_phase *ret);

@@ -153,6 +153,12 @@ static struct cluster *find_id(struct clusters *cs, const char *id)
 	return NULL;
 }
 
+const struct plan *clusters_plan(struct clusters *cs, const char *id)
+{
+	const struct cluster *c = cs ? find_id(cs, id) : NULL;
+	return c && c->view && c->phase < CLUSTER_FAILING ? c->plan : NULL;
+}
+
 struct cluster *clusters_older(const struct cluster *c)
 {
 	for (struct cluster *o = c->owner->list; o; o = o->next) {
@@ -421,6 +427,26 @@ static int event_member(struct rpc_request *req, void *ctx, struct vc_error *err
 	return 0;
 }
 
+// A view that the cluster's hosts agreed on.
+static int event_view(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	const char *id;
+	struct json_object *obj = NULL;
+	if (vc_json_str(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0 ||
+	    vc_json_obj(rpc_params(req), "view", &obj, err) < 0)
+		return -1;
+	struct cluster *c = find_id(ctx, id);
+	if (!c || !c->plan)
+		return vc_error_set(err, VC_ENOTFOUND, "no cluster %s", id);
+	if (plan_host_index(c->plan, rpc_caller(req)->host) < 0)
+		return vc_error_set(err, VC_EDENIED, "host %s is not of %s", rpc_caller(req)->host, c->key_text);
+	view_auto struct view *view = view_from_json(obj, err);
+	if (!view || cluster_take_view(c, &view, err) < 0)
+		return -1;
+	rpc_reply(req, NULL);
+	return 0;
+}
+
 static const struct rpc_method methods[] = {
 	{"job.ensure", RPC_SLURM, RPC_CONTROLLER, 0, job_ensure},
 	{"job.release", RPC_SLURM, RPC_CONTROLLER, 0, job_release},
@@ -430,6 +456,7 @@ static const struct rpc_method methods[] = {
 	{"cluster.watch", RPC_OWNER, RPC_CONTROLLER, 0, cluster_watch},
 	{"cluster.status", RPC_PEER, RPC_CONTROLLER, 0, cluster_status},
 	{"event.member", RPC_PEER, RPC_CONTROLLER, 0, event_member},
+	{"event.view", RPC_PEER, RPC_CONTROLLER, 0, event_view},
 };
 
 // --- life ----------------------------------------------------------------------------------------------------------

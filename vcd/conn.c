@@ -234,6 +234,14 @@ size_t conn_queued(const struct conn *conn)
 	return conn->writing.len + vc_session_output(conn->session)->len;
 }
 
+int conn_address(const struct conn *conn, struct sockaddr_storage *ret)
+{
+	int len = sizeof(*ret);
+	if (!conn->stream || conn->stream->type != UV_TCP)
+		return -1;
+	return uv_tcp_getpeername((const uv_tcp_t *)conn->stream, (struct sockaddr *)ret, &len) < 0 ? -1 : 0;
+}
+
 int conn_send(struct conn *conn, enum vc_frame_type type, const void *body, size_t len, struct vc_error *err)
 {
 	struct vc_error why = VC_ERROR_INIT;

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 #include <uv.h>
 
 #include "libvc/error.h"
@@ -41,6 +42,7 @@ uv_stream_t *conn_stream(struct conn *conn);
 // Queues a frame; a reader so slow that the queue is full loses its connection (VC_EBUSY).
 int conn_send(struct conn *conn, enum vc_frame_type type, const void *body, size_t len, struct vc_error *err);
 size_t conn_queued(const struct conn *conn);
+int conn_address(const struct conn *conn, struct sockaddr_storage *ret); // the other end's, over TCP; -1: none
 void conn_pause(struct conn *conn); // no frame() until conn_resume(); the peer's data waits in the socket
 void conn_resume(struct conn *conn);
 // Sends a BYE with why (NULL: none) and closes.

@@ -124,13 +124,15 @@ static int finder_run(void *ctx, struct vc_error *err)
 {
 	struct finder *f = ctx;
 	struct kernel k = {0};
+	if (hv_is_fake(f->hv)) // its domains run nothing
+		return (f->kernel = strdup("none")) && (f->initrd = strdup("none")) ? 0 : vc_error_errno(err, "hypervisor");
 	if (kernel_find("", f->kernel_path[0] ? f->kernel_path : NULL, &k, err) < 0)
 		return -1;
 	struct initramfs_spec spec = {.version = k.version, .modules_dir = k.modules_dir, .init = f->guestd};
 	struct hv_probe probe = {.kernel = k.image, .state_dir = f->state_dir, .run_dir = f->run_dir, .limit_ms = HOST_PROBE_MS};
 	int rc = initramfs_ensure(&spec, f->state_dir, &f->initrd, err);
 	f->kvm = f->hypervisor == CONF_HV_KVM;
-	if (rc == 0 && f->hypervisor == CONF_HV_AUTO && !hv_is_fake(f->hv))
+	if (rc == 0 && f->hypervisor == CONF_HV_AUTO)
 		rc = hv_probe(f->hv, &probe, &f->kvm, err);
 	if (rc == 0 && !(f->kernel = strdup(k.image)))
 		rc = vc_error_errno(err, "%s", k.image);

@@ -693,6 +693,16 @@ void peer_cancel(struct peer_call *call)
 	call_free(call);
 }
 
+int peer_session_address(const struct peers *peers, const char *host, struct sockaddr_storage *ret)
+{
+	const struct peer *peer;
+	LIST_FOREACH(peer, &peers->list, link) {
+		if (strcmp(peer->host, host) == 0)
+			return peer->phase == OPEN ? conn_address(peer->conn, ret) : -1;
+	}
+	return -1;
+}
+
 static void fail_list(struct peer_list *list, const char *host)
 {
 	struct peer_call *call;

@@ -11,6 +11,7 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "libvc/error.h"
@@ -47,6 +48,8 @@ struct peer_call *peer_call(struct peers *peers, const struct peer_args *args, s
 // The other side is told, and done() is not called. NULL is fine.
 void peer_cancel(struct peer_call *call);
 
+// Where the open session with a host goes to; -1: there is none.
+int peer_session_address(const struct peers *peers, const char *host, struct sockaddr_storage *ret);
 // To the active controller of vcd.conf.
 const char *peers_controller(const struct peers *peers);
 // "host" or "host = address:port" of vcd.conf's hosts: what to connect to (for blocking clients in workers).

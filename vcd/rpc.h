@@ -13,6 +13,7 @@
 #include <json-c/json.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <uv.h>
 
@@ -90,6 +91,8 @@ void rpc_on_cancel(struct rpc_request *req, void (*cb)(struct rpc_request *req, 
 bool rpc_canceled(const struct rpc_request *req);
 
 bool rpc_is_local(const struct rpc_request *req); // it came over this host's unix socket
+// Where the caller's connection comes from; -1: it is gone, or has no address.
+int rpc_caller_address(const struct rpc_request *req, struct sockaddr_storage *ret);
 
 // --- the connection itself (task.attach) ---
 // stream: a uv_pipe_t made by malloc(), not reading, now the callee's (uv_close, then free); pending: bytes that came

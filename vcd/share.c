@@ -16,6 +16,7 @@
 #include "vcd/gslurm.h"
 #include "vcd/host.h"
 #include "vcd/hv.h"
+#include "vcd/membership.h"
 #include "vcd/rpc.h"
 #include "vcd/image/store.h"
 #include "vcd/peer.h"
@@ -84,6 +85,7 @@ struct share {
 	struct json_object *view;
 	struct json_object *usage; // of the members when they were ended: [{rank, cpu_ms, rss_kib, peak_kib}]
 	uint64_t epoch;
+	struct membership_cluster *membership; // from view 1 on; NULL: its hosts do not agree on views
 	struct waiter *waiters;
 	struct gslurm *gslurm;
 	bool gslurm_closing;
@@ -349,7 +351,9 @@ static int run_persist(struct share *s, struct vc_error *err)
 
 static int undo_persist(struct share *s, struct vc_error *err)
 {
-	if (sharework_unmark(s->vcd->conf->run_dir, s->work->plan, err) < 0)
+	membership_leave(vc_steal(&s->membership));
+	if (sharework_unmark(s->vcd->conf->run_dir, s->work->plan, err) < 0 ||
+	    membership_forget(s->vcd->membership, s->work->plan->id, err) < 0)
 		return -1;
 	return state_share_remove(s->vcd->state, s->work->plan->id, err);
 }
@@ -975,6 +979,41 @@ static void push_view(struct member *m)
 	}
 }
 
+static int take_view(struct share *s, struct json_object *view, uint64_t epoch, struct vc_error *err)
+{
+	json_object_put(s->view);
+	s->view = json_object_get(view);
+	s->epoch = epoch;
+	if (save(s, err) < 0)
+		return -1;
+	for (size_t i = 0; i < s->n_members; i++)
+		push_view(&s->members[i]);
+	return 0;
+}
+
+static void on_agreed(void *ctx, struct json_object *view, uint64_t epoch)
+{
+	struct share *s = ctx;
+	struct vc_error err = VC_ERROR_INIT;
+	if (epoch > s->epoch && take_view(s, view, epoch, &err) < 0) // it is in the membership's record as well
+		vc_log_ctx(VC_LOG_ERR, &s->log, "view %" PRIu64 ": %s", epoch, err.text);
+	answer(s);
+}
+
+static void on_removed(void *ctx)
+{
+	struct share *s = ctx;
+	vc_log_ctx(VC_LOG_WARNING, &s->log, "cluster %s: its members here are no longer part of it", s->work->short_id);
+}
+
+// first: the controller says that the plan is view 1. From here on the hosts make the views.
+static int join(struct share *s, bool first, struct vc_error *err)
+{
+	static const struct membership_ops ops = {.view = on_agreed, .removed = on_removed};
+	s->membership = membership_join(s->vcd->membership, s->work->plan, first, &ops, s, err);
+	return s->membership ? 0 : -1;
+}
+
 int share_view(struct share *s, struct json_object *view, struct rpc_request *req, struct vc_error *err)
 {
 	uint64_t epoch;
@@ -982,16 +1021,11 @@ int share_view(struct share *s, struct json_object *view, struct rpc_request *re
 		return -1;
 	if (s->phase != SHARE_UP)
 		return vc_error_set(err, VC_EBUSY, "the cluster is %s on host %s, not up", phase_names[s->phase], s->work->own_name);
-	if (epoch < s->epoch)
-		return vc_error_set(err, VC_ESTALE, "view %" PRIu64 " is older than view %" PRIu64, epoch, s->epoch);
-	json_object_put(s->view);
-	s->view = json_object_get(view);
-	s->epoch = epoch;
-	if (save(s, err) < 0)
+	if (!s->membership && join(s, true, err) < 0)
+		return -1;
+	if (epoch > s->epoch && take_view(s, view, epoch, err) < 0)
 		return -1;
 	add_waiter(s, req, GOAL_VIEW, CONFIGURE_MS);
-	for (size_t i = 0; i < s->n_members; i++)
-		push_view(&s->members[i]);
 	answer(s);
 	return 0;
 }
@@ -1154,6 +1188,8 @@ static void member_stopped(struct share *s, struct member *m, const char *reason
 		return;
 	}
 	host_member_event(s->host, s->work->plan, m->plan->rank, "down", err.text);
+	if (s->membership)
+		membership_member_down(s->membership, m->plan->rank);
 	answer(s);
 }
 
@@ -1257,7 +1293,7 @@ struct share *share_create(struct host *host, struct sharework *work, struct vc_
 	return s;
 }
 
-static void take_view(struct share *s, struct json_object *extra)
+static void restore_view(struct share *s, struct json_object *extra)
 {
 	struct json_object *view = NULL;
 	if (!extra || !json_object_object_get_ex(extra, "view", &view) || !view)
@@ -1271,7 +1307,7 @@ void share_take_back(struct share *s, const char *phase, struct json_object *ext
 	struct vc_error err = VC_ERROR_INIT;
 	for (size_t i = 0; i < s->n_members; i++)
 		s->members[i].running = runs(s, &s->members[i], running);
-	take_view(s, extra);
+	restore_view(s, extra);
 	s->taken_back = true;
 	if (strcmp(phase, "releasing") == 0 || strcmp(phase, "failed") == 0) {
 		share_release(s, NULL);
@@ -1284,6 +1320,8 @@ void share_take_back(struct share *s, const char *phase, struct json_object *ext
 		s->adopted = true;
 		s->phase = SHARE_UP;
 		if (open_links(s, &err) < 0) // at once: vcexecs come back before the steps are through
+			vc_log_ctx(VC_LOG_ERR, &s->log, "%s", err.text);
+		if (s->view && join(s, false, &err) < 0)
 			vc_log_ctx(VC_LOG_ERR, &s->log, "%s", err.text);
 	}
 	for (size_t i = 0; s->adopted && i < s->n_members; i++) {
@@ -1298,6 +1336,7 @@ void share_stop(struct share *s)
 	struct vc_error err = VC_ERROR_INIT;
 	vc_error_set(&err, VC_ECANCELED, "vcd on host %s stops", s->work->own_name);
 	s->stopped = true;
+	membership_leave(vc_steal(&s->membership));
 	transfer_cancel(vc_steal(&s->wish), false);
 	fail_waiters(s, &err, true);
 	for (size_t i = 0; i < s->n_members; i++)

@@ -25,6 +25,7 @@
 #include "vcd/fault.h"
 #include "vcd/host.h"
 #include "vcd/images.h"
+#include "vcd/membership.h"
 #include "vcd/peer.h"
 #include "vcd/rpc.h"
 #include "vcd/server.h"
@@ -180,6 +181,9 @@ static int create_modules(struct vcd *vcd, struct vc_error *err)
 	// what moves images between hosts
 	if (!(vcd->transfers = transfers_create(vcd, err)))
 		return -1;
+	// who is there; the shares of this host join it
+	if (!(vcd->membership = membership_create(vcd, err)))
+		return -1;
 	// the machines of this host, taken back from libvirt
 	if (!(vcd->host = host_create(vcd, err)) || stage_register(vcd, vcd->host, err) < 0)
 		return -1;
@@ -334,6 +338,8 @@ void vcd_stop(struct vcd *vcd)
 		clusters_stop(vcd->clusters);
 	if (vcd->host)
 		host_stop(vcd->host);
+	if (vcd->membership)
+		membership_stop(vcd->membership);
 	if (vcd->transfers)
 		transfers_stop(vcd->transfers);
 	if (vcd->images)
@@ -355,6 +361,7 @@ void vcd_destroy(struct vcd *vcd)
 	server_destroy(vcd->server);
 	clusters_destroy(vcd->clusters);
 	host_destroy(vcd->host);
+	membership_destroy(vcd->membership);
 	transfers_destroy(vcd->transfers);
 	images_destroy(vcd->images);
 	slurmcheck_destroy(vcd->slurmcheck);

@@ -17,6 +17,7 @@ struct check;
 struct clusters;
 struct host;
 struct images;
+struct membership;
 struct peers;
 struct rpc;
 struct server;
@@ -38,6 +39,7 @@ struct vcd {
 	struct slurmcheck *slurmcheck;
 	struct images *images;
 	struct transfers *transfers;
+	struct membership *membership; // agreement with other hosts, witness on the controller
 	struct host *host;
 	struct clusters *clusters; // methods everywhere, clusters on the controller
 	struct server *server;

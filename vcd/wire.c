@@ -295,6 +295,11 @@ bool rpc_is_local(const struct rpc_request *req)
 	return req->wire && ((uv_handle_t *)conn_stream(req->wire->conn))->type == UV_NAMED_PIPE;
 }
 
+int rpc_caller_address(const struct rpc_request *req, struct sockaddr_storage *ret)
+{
+	return req->wire && req->wire->conn ? conn_address(req->wire->conn, ret) : -1;
+}
+
 int rpc_take_connection(struct rpc_request *req, struct json_object *result, rpc_taken_fn taken, void *ctx,
 			struct vc_error *err)
 {

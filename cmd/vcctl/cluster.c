@@ -110,6 +110,12 @@ static struct json_object *entry_of_rank(struct json_object *array, uint64_t ran
 	return NULL;
 }
 
+// A member whose host's vcd is away runs on: that is no state of its own.
+static const char *state_text(struct json_object *member)
+{
+	return json_object_get_boolean(ctl_get(member, "agent_lost")) ? "agent-lost" : ctl_str(member, "state");
+}
+
 // A member is known from the plan (sizes) and from the view (state); either may be missing.
 static int add_member(struct table *t, struct json_object *plan, struct json_object *view, struct json_object *usage, bool over)
 {
@@ -119,7 +125,7 @@ static int add_member(struct table *t, struct json_object *plan, struct json_obj
 			       ctl_str(any, "name"),
 			       ctl_str(any, "host"),
 			       ctl_str(any, "addr"),
-			       over ? "released" : view ? ctl_str(view, "state") : "planned",
+			       over ? "released" : view ? state_text(view) : "planned",
 			       plan ? ctl_text_u64(ctl_u64(plan, "vcpus"), cpus) : "",
 			       plan ? ctl_text_bytes(ctl_u64(plan, "mem_mib") << 20, memory) : "",
 			       ctl_text_u64(ctl_u64(any, "slots"), slots),
@@ -264,7 +270,7 @@ static int print_view(const struct ctl *ctl, struct json_object *view)
 		struct json_object *m = json_object_array_get_idx(members, i);
 		char rank[CTL_TEXT], incarnation[CTL_TEXT], slots[CTL_TEXT];
 		const char *cells[] = {ctl_text_u64(ctl_u64(m, "rank"), rank), ctl_str(m, "name"), ctl_str(m, "addr"),
-				       ctl_str(m, "host"), ctl_str(m, "site"), ctl_str(m, "state"),
+				       ctl_str(m, "host"), ctl_str(m, "site"), state_text(m),
 				       ctl_text_u64(ctl_u64(m, "incarnation"), incarnation),
 				       ctl_text_u64(ctl_u64(m, "slots"), slots)};
 		if (table_add(t, cells) < 0)

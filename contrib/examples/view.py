@@ -13,7 +13,7 @@ class Member(ctypes.Structure):
     """struct vcluster_member of vcluster.h"""
     _fields_ = [("rank", ctypes.c_uint32), ("state", ctypes.c_uint32),
                 ("incarnation", ctypes.c_uint64),
-                ("slots", ctypes.c_uint32), ("reserved", ctypes.c_uint32),
+                ("slots", ctypes.c_uint32), ("flags", ctypes.c_uint32),
                 ("name", ctypes.c_char * 72), ("addr", ctypes.c_char * 48),
                 ("site", ctypes.c_char * 72), ("host", ctypes.c_char * 256)]
 

@@ -12,6 +12,7 @@
 #include "vcd/cluster.h"
 #include "vcd/conf.h"
 #include "vcd/images.h"
+#include "vcd/member/view.h"
 #include "vcd/peer.h"
 #include "vcd/rpc.h"
 #include "vcd/slurmctl.h"
@@ -519,7 +520,7 @@ static void test_suspension(void **state)
 }
 
 // --no-kill: the job goes on without one of its hosts.
-static void test_lost_host_makes_a_view(void **state)
+static void test_lost_host_is_told_to_hosts(void **state)
 {
 	(void)state;
 	autorequest ensure = {0}, changed = {0};
@@ -528,10 +529,10 @@ static void test_lost_host_makes_a_view(void **state)
 	w.job_hosts = 1;
 	assert_int_equal(call_method("job.changed", &changed, "{\"job\":7}"), 0);
 	run_work();
-	assert_int_equal(answer_calls("host.view", NULL, NULL), 2);
-	const char *view = w.calls[w.n_calls - 1].params;
-	assert_contains(view, "\"epoch\":3"); // both members of n2 are gone, one after the other
-	assert_contains(view, "\"state\":\"gone\"");
+	const char *fact = w.calls[w.n_calls - 1].params; // the hosts make the view of it
+	assert_contains(fact, "\"hosts\":[\"n2\"]");
+	assert_int_equal(answer_calls("member.fact", NULL, NULL), 2);
+	assert_int_equal(answer_calls("host.view", NULL, NULL), 0);
 }
 
 static void test_concurrent_ensures_join(void **state)
@@ -723,11 +724,41 @@ static void test_dead_host_does_not_hold_the_epilog(void **state)
 	assert_contains(release.err.text, "n2");
 }
 
-static void test_member_down_makes_a_view(void **state)
+// The view that the hosts agreed on: only theirs, only a newer one.
+static void test_hosts_tell_their_view(void **state)
 {
 	(void)state;
-	autorequest ensure = {0}, liar = {0}, event = {.caller = {.peer = true, .host = "n1"}}, show = {0}, other = {.caller = {.uid = 2002}};
-	liar.caller = (struct rpc_caller){.peer = true, .host = "n2"};
+	autorequest ensure = {0}, liar = {.caller = {.peer = true, .host = "n9"}}, event = {.caller = {.peer = true, .host = "n1"}},
+		    late = {.caller = {.peer = true, .host = "n2"}}, show = {0}, other = {.caller = {.uid = 2002}};
+	start_to_ready(&ensure);
+	call_method("cluster.show", &show, "{\"job\":7}");
+	struct json_object *first = NULL;
+	assert_int_equal(vc_json_obj(show.result, "view", &first, NULL), 0);
+	view_auto struct view *view = view_from_json(first, NULL);
+	struct view_event gone = {.kind = VIEW_FAIL, .rank = 1};
+	view_auto struct view *next = view_apply(view, &gone, 1, NULL);
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_json_add_str(params, "cluster", result_str(&ensure, "cluster"));
+	vc_json_add(params, "view", view_to_json(next));
+	const char *text = vc_json_text(params, NULL);
+	assert_int_equal(call_method("event.view", &liar, text), -1);
+	assert_int_equal(liar.err.code, VC_EDENIED);
+	assert_int_equal(call_method("event.view", &event, text), 0);
+	assert_int_equal(call_method("event.view", &late, text), 0); // the same again is nothing new
+	autorequest again = {0};
+	assert_int_equal(call_method("cluster.show", &again, "{\"job\":7}"), 0);
+	text = vc_json_text(again.result, NULL);
+	assert_contains(text, "\"epoch\":2");
+	assert_contains(text, "\"state\":\"gone\"");
+	assert_null(strstr(text, "secret"));
+	assert_int_equal(call_method("cluster.show", &other, "{\"job\":7}"), -1);
+	assert_int_equal(other.err.code, VC_EDENIED);
+}
+
+static void test_member_event(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, event = {.caller = {.peer = true, .host = "n1"}}, liar = {.caller = {.peer = true, .host = "n2"}};
 	start_to_ready(&ensure);
 	char params[256];
 	snprintf(params, sizeof(params), "{\"cluster\":\"%s\",\"rank\":1,\"event\":\"down\",\"reason\":\"crashed\"}",
@@ -735,14 +766,7 @@ static void test_member_down_makes_a_view(void **state)
 	assert_int_equal(call_method("event.member", &liar, params), -1);
 	assert_int_equal(liar.err.code, VC_EDENIED);
 	assert_int_equal(call_method("event.member", &event, params), 0);
-	assert_contains(w.calls[w.n_calls - 1].params, "\"epoch\":2");
-	assert_int_equal(answer_calls("host.view", NULL, NULL), 2);
-	assert_int_equal(call_method("cluster.show", &show, "{\"job\":7}"), 0);
-	const char *text = vc_json_text(show.result, NULL);
-	assert_contains(text, "\"state\":\"gone\"");
-	assert_null(strstr(text, "secret"));
-	assert_int_equal(call_method("cluster.show", &other, "{\"job\":7}"), -1);
-	assert_int_equal(other.err.code, VC_EDENIED);
+	assert_int_equal(answer_calls("host.view", NULL, NULL), 0); // the view is the hosts' to make
 }
 
 int main(void)
@@ -752,10 +776,10 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_ready_and_release), T(test_progress_and_stages), T(test_concurrent_ensures_join), T(test_host_failure), T(test_host_away_for_a_moment), T(test_user_mistakes),
-		T(test_release_of_next_run), T(test_suspension), T(test_lost_host_makes_a_view),
+		T(test_release_of_next_run), T(test_suspension), T(test_lost_host_is_told_to_hosts),
 		T(test_start_waits_for_the_image), T(test_an_image_that_cannot_be_built_fails_the_job), T(test_scancel_during_a_build),
 		T(test_scancel_during_boot), T(test_lost_prolog_but_job_lives), T(test_restart_waits_for_older),
-		T(test_dead_host_does_not_hold_the_epilog), T(test_member_down_makes_a_view),
+		T(test_dead_host_does_not_hold_the_epilog), T(test_hosts_tell_their_view), T(test_member_event),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

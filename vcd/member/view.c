@@ -172,8 +172,8 @@ static void compute_digest(const struct view *view, uint64_t epoch, char ret[VIE
 		  view->n_members);
 	for (size_t i = 0; i < view->n_members; i++) {
 		const struct view_member *m = &view->members[i];
-		hash_line(&state, "%" PRIu32 " %s %s %s %s %s %" PRIu64 " %" PRIu32 "\n", m->rank, m->name, m->addr, m->host,
-			  m->site, view_state_name(m->state), m->incarnation, m->slots);
+		hash_line(&state, "%" PRIu32 " %s %s %s %s %s %" PRIu64 " %" PRIu32 "%s\n", m->rank, m->name, m->addr, m->host,
+			  m->site, view_state_name(m->state), m->incarnation, m->slots, m->agent_lost ? " agent-lost" : "");
 	}
 	crypto_hash_sha256_final(&state, bytes);
 	for (size_t i = 0; i < sizeof(bytes); i++)
@@ -267,7 +267,8 @@ static struct json_object *member_to_json(const struct view_member *m)
 	if (!obj || vc_json_add_u64(obj, "rank", m->rank) < 0 || vc_json_add_str(obj, "name", m->name) < 0 ||
 	    vc_json_add_str(obj, "addr", m->addr) < 0 || vc_json_add_str(obj, "host", m->host) < 0 ||
 	    vc_json_add_str(obj, "site", m->site) < 0 || vc_json_add_str(obj, "state", view_state_name(m->state)) < 0 ||
-	    vc_json_add_u64(obj, "incarnation", m->incarnation) < 0 || vc_json_add_u64(obj, "slots", m->slots) < 0)
+	    vc_json_add_u64(obj, "incarnation", m->incarnation) < 0 || vc_json_add_u64(obj, "slots", m->slots) < 0 ||
+	    (m->agent_lost && vc_json_add_bool(obj, "agent_lost", true) < 0))
 		return NULL;
 	return vc_steal(&obj);
 }
@@ -325,7 +326,8 @@ static int member_from_json(struct json_object *obj, struct view_member *m, stru
 	    copy_str(obj, "host", m->host, sizeof(m->host), err) < 0 ||
 	    copy_str(obj, "site", m->site, sizeof(m->site), err) < 0 || vc_json_str(obj, "state", 16, &state, err) < 0 ||
 	    vc_json_u64(obj, "incarnation", INT64_MAX, &m->incarnation, err) < 0 ||
-	    vc_json_u32(obj, "slots", VIEW_SLOTS_MAX, &m->slots, err) < 0)
+	    vc_json_u32(obj, "slots", VIEW_SLOTS_MAX, &m->slots, err) < 0 ||
+	    vc_json_bool_opt(obj, "agent_lost", &m->agent_lost, err) < 0)
 		return -1;
 	if (state_from_name(state, &m->state) < 0)
 		return vc_error_set(err, VC_EPROTO, "'state' is none of joining, active, leaving, gone");

@@ -6,6 +6,7 @@
 #ifndef VCD_MEMBER_VIEW_H
 #define VCD_MEMBER_VIEW_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,7 @@ struct view_member {
 	enum view_state state;
 	uint64_t incarnation; // 1.., grows when the member comes back
 	uint32_t slots;	      // MPI ranks it is meant to take
+	bool agent_lost;      // its host's vcd is away: it runs, and nobody manages it
 };
 
 struct view {

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Membership between real vcd processes: a killed vcd, one that comes back, one that is stopped past every limit, and
+// datagrams of strangers. The hypervisor is libvirt's test driver (a fake): its domains end with their vcd.
+#include "tests/unit/test.h"
+
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/json.h"
+#include "tests/daemon/vcds.h"
+
+#define HOSTS 3
+#define LIMIT_MS 20000 // for anything that is waited for; 2 to 4 seconds where silence must be confirmed
+
+static struct vcds v;
+
+static int setup(void **state)
+{
+	(void)state;
+	signal(SIGPIPE, SIG_IGN);
+	if (vcds_create(&v, HOSTS, "") < 0)
+		return -1;
+	for (unsigned i = 0; i < HOSTS; i++) {
+		if (vcds_start(&v, i) < 0)
+			return -1;
+	}
+	return vcds_form(&v, 7);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	int rc = 0;
+	for (unsigned i = 0; i < HOSTS; i++) {
+		bool bad = vcds_log_has(&v, i, "runtime error") || vcds_log_has(&v, i, "AddressSanitizer");
+		rc = bad ? -1 : rc;
+		if (bad) {
+			char *argv[] = {"/usr/bin/tail", "-n", "60", v.hosts[i].log, NULL};
+			wait_exit(spawn(argv, "/dev/stderr"));
+		}
+	}
+	vcds_destroy(&v);
+	return rc;
+}
+
+static void expect(unsigned i, const char *text)
+{
+	if (vcds_wait_log(&v, i, text, LIMIT_MS))
+		return;
+	char *argv[] = {"/usr/bin/tail", "-n", "40", v.hosts[i].log, NULL};
+	wait_exit(spawn(argv, "/dev/stderr"));
+	fail_msg("%s does not say '%s'", v.hosts[i].name, text);
+}
+
+static void expect_all(unsigned n, const char *text)
+{
+	for (unsigned i = 0; i < n; i++)
+		expect(i, text);
+}
+
+// Strangers' datagrams are dropped, of any length; the vcd that got them takes part as before.
+static void test_strangers(void **state)
+{
+	(void)state;
+	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)v.hosts[0].port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	vc_autoclose int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint8_t junk[2000] = {'V', 'C', 'M', 1};
+	for (size_t len = 0; len <= sizeof(junk); len += 50)
+		assert_int_equal(sendto(fd, junk, len, 0, (struct sockaddr *)&to, sizeof(to)), (ssize_t)len);
+	vc_autojson struct json_object *r = vcds_call(&v, 0, "vcd.ping", NULL);
+	assert_non_null(r);
+}
+
+// Its host answers and its vcd does not: the others say so at once, and its member stays.
+static void test_killed_and_back(void **state)
+{
+	(void)state;
+	vcds_signal(&v, 2, SIGKILL);
+	expect_all(2, "view 2, 3 hosts");
+	expect_all(2, "host t3 has lost its vcd");
+	assert_false(vcds_log_has(&v, 0, "member 2 is gone"));
+	assert_int_equal(vcds_start(&v, 2), 0);
+	expect_all(3, "host t3 is there");
+	expect_all(3, "member 2 is gone"); // the test driver's domains ended with their vcd: t3 says so
+}
+
+// A host that is silent past every limit leaves; when it wakes up it learns that, and takes no one with it.
+static void test_stopped(void **state)
+{
+	(void)state;
+	vcds_signal(&v, 2, SIGSTOP);
+	expect_all(2, "host t3 is gone");
+	vcds_signal(&v, 2, SIGCONT);
+	expect(2, "the other hosts go on without this one");
+	assert_false(vcds_log_has(&v, 2, "host t1 is gone"));
+	assert_false(vcds_log_has(&v, 0, "host t2 is gone"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_strangers),
+		cmocka_unit_test(test_killed_and_back),
+		cmocka_unit_test(test_stopped),
+	};
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

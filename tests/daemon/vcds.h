@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Many real vcd processes on loopback, with one private munged and libvirt's test hypervisor (a fake, labelled so): for what
+// happens between daemons. One of them need not run: "ctl", the controller that vcd.conf names.
+#ifndef TESTS_DAEMON_VCDS_H
+#define TESTS_DAEMON_VCDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "tests/daemon/munged.h"
+#include "vcd/member/view.h"
+#include "vcd/plan.h"
+
+struct vcds_host {
+	char name[16], conf[128], log[128];
+	int port;
+	pid_t pid; // 0: does not run
+};
+
+struct vcds {
+	struct munged munged;
+	struct vcds_host *hosts;
+	unsigned n;
+	struct plan *plan; // of the one cluster, one member per host
+};
+
+int vcds_create(struct vcds *v, unsigned n, const char *extra_conf); // nothing runs yet but munged
+int vcds_start(struct vcds *v, unsigned i); // waits until it is ready
+void vcds_signal(struct vcds *v, unsigned i, int sig); // SIGKILL: and waits for its end
+int vcds_form(struct vcds *v, uint32_t job); // the cluster of all hosts, up to view 1; what the controller does
+// One call as another vcd. NULL: it failed, with a line on standard error.
+struct json_object *vcds_call(struct vcds *v, unsigned i, const char *method, struct json_object *params);
+bool vcds_log_has(const struct vcds *v, unsigned i, const char *text);
+bool vcds_wait_log(const struct vcds *v, unsigned i, const char *text, unsigned limit_ms);
+void vcds_destroy(struct vcds *v); // ends all, removes everything
+
+#endif
