@@ -18,6 +18,7 @@
 struct members {
 	struct view *view;
 	struct vcluster_writer *writer;
+	uint64_t until; // the view is valid; CLOCK_BOOTTIME in ns
 };
 
 struct members *members_create(void)
@@ -80,11 +81,11 @@ static int write_hosts(const struct view *view, struct vc_error *err)
 	return apply_hosts(list, view->n_members, err);
 }
 
-static uint64_t valid_until(uint64_t valid_ms)
+static uint64_t valid_until(struct members *m, uint64_t valid_ms)
 {
 	struct timespec ts;
 	if (!valid_ms)
-		return VCLUSTER_VALID_ALWAYS;
+		return m->view ? m->until : VCLUSTER_VALID_ALWAYS;
 	clock_gettime(CLOCK_BOOTTIME, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec + valid_ms * 1000000u;
 }
@@ -106,9 +107,10 @@ int members_publish(struct members *m, struct view *view, uint64_t valid_ms, str
 		if (!m->writer)
 			return -1;
 	}
-	if (write_hosts(view, err) < 0 || write_files(view, err) < 0 ||
-	    vcluster_writer_publish(m->writer, view, valid_until(valid_ms), err) < 0)
+	uint64_t until = valid_until(m, valid_ms);
+	if (write_hosts(view, err) < 0 || write_files(view, err) < 0 || vcluster_writer_publish(m->writer, view, until, err) < 0)
 		return -1;
+	m->until = until;
 	view_destroy(m->view);
 	m->view = view;
 	return 0;
@@ -118,6 +120,7 @@ int members_renew(struct members *m, uint64_t epoch, uint64_t valid_ms, struct v
 {
 	if (!m->view || m->view->epoch != epoch)
 		return vc_error_set(err, VC_ESTALE, "this guest does not have the view of epoch %llu", (unsigned long long)epoch);
-	vcluster_writer_renew(m->writer, valid_until(valid_ms));
+	m->until = valid_until(m, valid_ms);
+	vcluster_writer_renew(m->writer, m->until);
 	return 0;
 }

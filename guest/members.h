@@ -16,7 +16,7 @@ struct members;
 struct members *members_create(void);
 void members_destroy(struct members *m);
 
-// Takes the view on success. valid_ms 0: nobody renews it, it is valid for ever.
+// Takes the view on success. valid_ms 0: as long as the view before it; the first one: for ever, as nobody renews it.
 int members_publish(struct members *m, struct view *view, uint64_t valid_ms, struct vc_error *err);
 int members_renew(struct members *m, uint64_t epoch, uint64_t valid_ms, struct vc_error *err);
 const struct view *members_view(const struct members *m); // NULL before the first

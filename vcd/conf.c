@@ -315,6 +315,17 @@ static int read_guest_link(struct conf *conf, const struct option *o, const char
 	return 0;
 }
 
+static int read_fencing(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+{
+	static const struct choice choices[] = {
+		{"mark", CONF_FENCE_MARK}, {"suspend", CONF_FENCE_SUSPEND}, {"destroy", CONF_FENCE_DESTROY}};
+	int value = 0;
+	if (read_choice(choices, VC_ARRAY_LEN(choices), o, text, &value, err) < 0)
+		return -1;
+	conf->fencing = (enum conf_fencing)value;
+	return 0;
+}
+
 static int read_log_level(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
 {
 	if (vc_log_level_from_name(text, &conf->log_level) < 0)
@@ -374,6 +385,7 @@ static const struct option options[] = {
 	TEXT("libvirt-uri", libvirt_uri, "qemu:///system"),
 	OWN("hypervisor", read_hypervisor, "auto"),
 	{.name = "guest-link", .read = read_guest_link, .def = "auto", .start = true},
+	OWN("fencing", read_fencing, "mark"),
 	TEXT("qemu-user", qemu_user, ""),
 	MIB("overhead-mem", overhead_mib, "96M", 0, 1u << 20), // a 192 MiB guest under TCG held 280 MB when measured
 	NUMBER("overhead-percent", overhead_percent, "2", 0, 100),

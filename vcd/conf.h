@@ -19,6 +19,7 @@
 #define CONF_DEFAULT_PATH VC_SYSCONFDIR "/vcluster/vcd.conf"
 
 enum conf_hypervisor { CONF_HV_AUTO, CONF_HV_KVM, CONF_HV_TCG };
+enum conf_fencing { CONF_FENCE_MARK, CONF_FENCE_SUSPEND, CONF_FENCE_DESTROY };
 enum conf_link { CONF_LINK_AUTO, CONF_LINK_SERIAL };
 
 struct conf_host { // hosts = {"n1=10.0.0.1", "n2=127.0.0.1:7002"}
@@ -60,6 +61,7 @@ struct conf {
 	char *libvirt_uri;
 	enum conf_hypervisor hypervisor;
 	enum conf_link guest_link; // (start) guest-link: auto is vsock where this host offers it
+	enum conf_fencing fencing; // fencing: of machines whose host may not call their view valid
 	char *qemu_user;	   // qemu-user: who owns overlays and sockets that QEMU opens; "" is root
 	uint64_t overhead_mib;	   // overhead-mem: the hypervisor's own memory per member
 	uint32_t overhead_percent; // overhead-percent: and in proportion to the guest's memory

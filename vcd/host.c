@@ -18,6 +18,7 @@
 #include "libvc/log.h"
 #include "vcd/check.h"
 #include "vcd/conf.h"
+#include "vcd/fence.h"
 #include "vcd/host_int.h"
 #include "vcd/hv.h"
 #include "vcd/image/initramfs.h"
@@ -623,6 +624,14 @@ static void check_records(struct check_report *report, void *ctx)
 		store_each_pin(images_store(h->vcd->images), check_pin, &c);
 }
 
+static void check_fencing(struct check_report *report, void *ctx)
+{
+	struct host *h = ctx;
+	if (check_is_compute(report) && h->vcd->conf->fencing != CONF_FENCE_MARK && !fence_is_watched(h->vcd->conf->run_dir))
+		check_finding(report, CHECK_WARNING, "start vc-fence.service there",
+			      "fencing is set in vcd.conf, and vc-fence does not run: machines are fenced only while vcd runs");
+}
+
 static int register_checks(struct host *h, struct vc_error *err)
 {
 	static const struct {
@@ -632,7 +641,7 @@ static int register_checks(struct host *h, struct vc_error *err)
 	} checks[] = {
 		{"leftovers", CHECK_IN_WORKER, check_leftovers}, {"hypervisor", CHECK_ON_LOOP, check_machine},
 		{"files", CHECK_ON_LOOP, check_files},		 {"kvm", CHECK_ON_LOOP, check_kvm_group},
-		{"records", CHECK_ON_LOOP, check_records},
+		{"records", CHECK_ON_LOOP, check_records},	 {"fencing", CHECK_ON_LOOP, check_fencing},
 	};
 	for (size_t i = 0; i < VC_ARRAY_LEN(checks); i++) {
 		if (check_register(h->vcd->check, checks[i].name, checks[i].thread, checks[i].fn, h, err) < 0)

@@ -12,6 +12,7 @@
 #include "libvc/log.h"
 #include "vcd/conf.h"
 #include "vcd/fault.h"
+#include "vcd/fence.h"
 #include "vcd/glink.h"
 #include "vcd/gslurm.h"
 #include "vcd/host.h"
@@ -30,6 +31,8 @@
 #define FILES_LIMIT_MS 60000u		 // overlays, directories, links: milliseconds on a healthy host
 #define CONFIGURE_MS 20000u		 // guest.configure and guest.view: milliseconds, seconds in an overloaded guest
 #define RETRY_MS 1000u			 // between two tries to undo a step
+#define RENEW_MS 5000u			 // between two guest.renew: several may be lost within a view's validity
+#define FIRST_VALID_MS 10000u		 // of view 1: until the hosts have confirmed each other; no host is removed sooner than 3 s
 
 enum goal { GOAL_GONE, GOAL_PREPARED, GOAL_UP, GOAL_VIEW };
 
@@ -44,6 +47,7 @@ struct member {
 	bool telling;	 // guest.view under way
 	uint64_t tell_at; // loop time: not before
 	uint64_t ready_ms; // loop time
+	uint64_t renew_at; // loop time of the next guest.renew
 };
 
 struct waiter {
@@ -86,6 +90,9 @@ struct share {
 	struct json_object *usage; // of the members when they were ended: [{rank, cpu_ms, rss_kib, peak_kib}]
 	uint64_t epoch;
 	struct membership_cluster *membership; // from view 1 on; NULL: its hosts do not agree on views
+	struct fence *fence;
+	uint64_t first_valid; // loop time until which view 1 is valid in any case
+	bool removed;	      // the other hosts go on without this one
 	struct waiter *waiters;
 	struct gslurm *gslurm;
 	bool gslurm_closing;
@@ -352,6 +359,7 @@ static int run_persist(struct share *s, struct vc_error *err)
 static int undo_persist(struct share *s, struct vc_error *err)
 {
 	membership_leave(vc_steal(&s->membership));
+	fence_destroy(vc_steal(&s->fence), true);
 	if (sharework_unmark(s->vcd->conf->run_dir, s->work->plan, err) < 0 ||
 	    membership_forget(s->vcd->membership, s->work->plan->id, err) < 0)
 		return -1;
@@ -956,6 +964,14 @@ static void view_told(void *ctx, struct json_object *result, const struct vc_err
 	answer(m->share);
 }
 
+// How long this host may call its view valid; 0: not at all.
+static uint64_t valid_ms(const struct share *s)
+{
+	uint64_t ms = s->membership && !s->removed ? membership_valid_ms(s->membership) : 0;
+	uint64_t first = s->first_valid > now(s) && !s->removed ? s->first_valid - now(s) : 0;
+	return ms > first ? ms : first;
+}
+
 static void push_view(struct member *m)
 {
 	struct share *s = m->share;
@@ -966,17 +982,43 @@ static void push_view(struct member *m)
 		return;
 	struct json_object *params = json_object_new_object();
 	struct telling *t = calloc(1, sizeof(*t));
-	if (!t || vc_json_add(params, "view", json_object_get(s->view)) < 0) {
+	uint64_t valid = s->removed ? 1 : valid_ms(s); // 0: what was said of an earlier one holds
+	if (!t || vc_json_add(params, "view", json_object_get(s->view)) < 0 || (valid && vc_json_add_u64(params, "valid_ms", valid) < 0)) {
 		json_object_put(params);
 		free(t);
 		return; // the tick tries again
 	}
 	*t = (struct telling){m, s->epoch};
 	m->telling = true;
+	m->renew_at = now(s) + RENEW_MS;
 	if (glink_call(m->link, "guest.view", params, CONFIGURE_MS, view_told, t, &err) < 0) {
 		m->telling = false;
 		free(t);
 	}
+}
+
+static void renewed(void *ctx, struct json_object *result, const struct vc_error *err)
+{
+	const struct member *m = ctx;
+	(void)result;
+	if (err) // the next one may come through
+		vc_log_ctx(VC_LOG_DEBUG, &m->share->log, "member %s: %s", m->plan->name, err->text);
+}
+
+// Its host confirms the view of a guest, or, once it was removed, takes that back. A paused machine does not answer.
+static void renew(struct member *m)
+{
+	struct share *s = m->share;
+	struct vc_error err = VC_ERROR_INIT;
+	uint64_t valid = s->removed ? 1 : valid_ms(s);
+	if (!s->membership || !valid || !m->link || !m->epoch || m->epoch < s->epoch || m->telling || s->paused || now(s) < m->renew_at)
+		return;
+	struct json_object *params = json_object_new_object();
+	m->renew_at = now(s) + RENEW_MS;
+	vc_json_add_u64(params, "epoch", m->epoch);
+	vc_json_add_u64(params, "valid_ms", valid);
+	if (glink_call(m->link, "guest.renew", params, CONFIGURE_MS, renewed, m, &err) < 0)
+		renewed(m, NULL, &err);
 }
 
 static int take_view(struct share *s, struct json_object *view, uint64_t epoch, struct vc_error *err)
@@ -1004,12 +1046,19 @@ static void on_removed(void *ctx)
 {
 	struct share *s = ctx;
 	vc_log_ctx(VC_LOG_WARNING, &s->log, "cluster %s: its members here are no longer part of it", s->work->short_id);
+	s->removed = true;
+	for (size_t i = 0; i < s->n_members; i++)
+		s->members[i].renew_at = 0; // their view is stale at once
 }
 
 // first: the controller says that the plan is view 1. From here on the hosts make the views.
 static int join(struct share *s, bool first, struct vc_error *err)
 {
 	static const struct membership_ops ops = {.view = on_agreed, .removed = on_removed};
+	if (!s->fence && !(s->fence = fence_create(s->vcd, s->work, !first, err)))
+		return -1;
+	if (first)
+		s->first_valid = now(s) + FIRST_VALID_MS;
 	s->membership = membership_join(s->vcd->membership, s->work->plan, first, &ops, s, err);
 	return s->membership ? 0 : -1;
 }
@@ -1258,8 +1307,12 @@ static void expire_waiters(struct share *s)
 void share_tick(struct share *s)
 {
 	expire_waiters(s);
-	for (size_t i = 0; i < s->n_members; i++)
+	for (size_t i = 0; i < s->n_members; i++) {
 		push_view(&s->members[i]);
+		renew(&s->members[i]);
+	}
+	if (s->fence && s->goal != GOAL_GONE)
+		fence_tick(s->fence, valid_ms(s), s->removed, s->paused);
 	if (in_guests_step(s) && now(s) > s->boot_limit)
 		boot_too_long(s);
 	if (s->end_by && s->goal != GOAL_GONE && (now(s) >= s->end_by || !host_has_steps(s->host, s->work->plan))) {
@@ -1337,6 +1390,7 @@ void share_stop(struct share *s)
 	vc_error_set(&err, VC_ECANCELED, "vcd on host %s stops", s->work->own_name);
 	s->stopped = true;
 	membership_leave(vc_steal(&s->membership));
+	fence_destroy(vc_steal(&s->fence), false);
 	transfer_cancel(vc_steal(&s->wish), false);
 	fail_waiters(s, &err, true);
 	for (size_t i = 0; i < s->n_members; i++)

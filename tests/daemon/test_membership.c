@@ -22,7 +22,7 @@ static int setup(void **state)
 {
 	(void)state;
 	signal(SIGPIPE, SIG_IGN);
-	if (vcds_create(&v, HOSTS, "") < 0)
+	if (vcds_create(&v, HOSTS, "fencing = destroy\n") < 0)
 		return -1;
 	for (unsigned i = 0; i < HOSTS; i++) {
 		if (vcds_start(&v, i) < 0)
@@ -96,6 +96,7 @@ static void test_stopped(void **state)
 	expect_all(2, "host t3 is gone");
 	vcds_signal(&v, 2, SIGCONT);
 	expect(2, "the other hosts go on without this one");
+	expect(2, "machines are destroyed"); // by vcd itself, as it runs again
 	assert_false(vcds_log_has(&v, 2, "host t1 is gone"));
 	assert_false(vcds_log_has(&v, 0, "host t2 is gone"));
 }

@@ -58,6 +58,7 @@ static void test_values(void **state)
 				 "vni-range = \"100-200\"\n"
 				 "network = \"10.9.8.0/24\"\n"
 				 "guest-link = virtio-serial\n"
+				 "fencing = suspend\n"
 				 "hypervisor = tcg\n",
 				 &err);
 	assert_string_equal(err.text, "");
@@ -86,6 +87,7 @@ static void test_values(void **state)
 	assert_int_equal(conf->vni_max, 200);
 	assert_int_equal(conf->hypervisor, CONF_HV_TCG);
 	assert_int_equal(conf->guest_link, CONF_LINK_SERIAL);
+	assert_int_equal(conf->fencing, CONF_FENCE_SUSPEND);
 	conf_destroy(conf);
 }
 
@@ -106,6 +108,7 @@ static void test_mistakes(void **state)
 		{"hosts = {\"n1=10.0.0.1\",\n\"n2\"}\n", ":2:", "NAME=ADDRESS"},
 		{"hypervisor = xen\n", ":1:", "xen"},
 		{"guest-link = wire\n", ":1:", "wire"},
+		{"fencing = stonith\n", ":1:", "stonith"},
 		{"admin-users = {nobody-here}\n", ":1:", "no user"},
 		{"slurm-user = nobody-here\n", ":1:", "no user"},
 		{"trusted-images = {\"nobody-here/mpich\"}\n", ":1:", "no user"},

@@ -765,7 +765,15 @@ bool agree_watches(const struct agree *a, uint32_t host)
 		return true; // no quorum at the first try: who does not answer? And who was down may come back
 	if (agree_leads(a))
 		return same || hostview_is_leader(v, i) || leader_in_doubt(a, group);
-	return same && (hostview_is_leader(v, i) || v->deputy[group] == i || leader_in_doubt(a, group));
+	return same && (hostview_is_leader(v, i) || leader_in_doubt(a, group));
+}
+
+bool agree_can_observe(const struct agree *a, uint32_t host)
+{
+	const struct hostview *v = a->d.view;
+	uint32_t i = hostview_find(v, host);
+	return a->me != HOSTVIEW_NONE && i != HOSTVIEW_NONE && i != a->me && v->hosts[i].state == HV_ACTIVE &&
+	       v->hosts[i].group == v->hosts[a->me].group && !agree_doubted(a, i);
 }
 
 bool agree_probes(const struct agree *a, uint32_t host)

@@ -127,6 +127,7 @@ const struct agree_durable *agree_durable(const struct agree *a);
 const struct hostview *agree_view(const struct agree *a);
 bool agree_is_voter(const struct agree *a);
 bool agree_watches(const struct agree *a, uint32_t host); // the detector should watch it
+bool agree_can_observe(const struct agree *a, uint32_t host); // may be asked whether it hears another host
 bool agree_probes(const struct agree *a, uint32_t host);  // and ask it at once: its leader is silent
 // Until when this host may call its view valid; 0: not at all.
 uint64_t agree_valid_until(const struct agree *a);

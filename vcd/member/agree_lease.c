@@ -147,7 +147,7 @@ static bool asks_around(const struct agree *a)
 void lease_tick(struct agree *a, uint64_t now)
 {
 	if (now >= a->sync_at) {
-		a->sync_at = now + a->t.sync;
+		a->sync_at = now + (a->valid_from || a->t.sync < 2 * a->t.resend ? a->t.sync : 2 * a->t.resend); // more often until valid
 		if (a->me != HOSTVIEW_NONE)
 			sync_all(a, now);
 	}

@@ -13,7 +13,7 @@
 enum peer_state { PEER_ALIVE, PEER_ASKED, PEER_SUSPECT, PEER_DEAD, PEER_LOST };
 
 struct peer {
-	bool watched, seen; // seen: an observer hears it
+	bool watched, candidate, seen; // seen: an observer hears it
 	enum peer_state state;
 	uint64_t heard_at, limit, ask_at;
 };
@@ -74,6 +74,15 @@ void detect_destroy(struct detect *d)
 	free(d->watched);
 	free(d->out);
 	free(d);
+}
+
+static struct peer *peer_at(struct detect *d, uint32_t number);
+
+void detect_candidate(struct detect *d, uint32_t number, bool candidate)
+{
+	struct peer *p = peer_at(d, number);
+	if (p)
+		p->candidate = candidate && number != d->self;
 }
 
 void detect_observer(struct detect *d, uint32_t peer)
@@ -226,16 +235,30 @@ void detect_seen(struct detect *d, uint64_t now, uint32_t subject)
 
 // --- time --------------------------------------------------------------------------------------------------------
 
-static void ask_observers(struct detect *d, uint32_t subject)
+static bool can_observe(const struct peer *p)
+{
+	return (p->watched || p->candidate) && p->state == PEER_ALIVE;
+}
+
+// Those that are watched first: they are known to answer.
+static unsigned ask_candidates(struct detect *d, uint32_t subject, bool watched, unsigned most)
 {
 	unsigned asked = 0;
-	for (uint32_t k = 0; k < d->n_watched && asked < OBSERVERS; k++) {
-		uint32_t number = d->watched[d->rotor++ % d->n_watched];
-		if (number == subject || d->peers[number].state != PEER_ALIVE)
+	for (uint32_t k = 0; k < d->n_peers && asked < most; k++) {
+		uint32_t number = d->rotor++ % d->n_peers;
+		const struct peer *p = &d->peers[number];
+		if (number == subject || p->watched != watched || !can_observe(p))
 			continue;
 		push(d, DETECT_OUT_OBSERVE, number, subject, false);
 		asked++;
 	}
+	return asked;
+}
+
+static void ask_observers(struct detect *d, uint32_t subject)
+{
+	unsigned asked = ask_candidates(d, subject, true, OBSERVERS);
+	asked += ask_candidates(d, subject, false, OBSERVERS - asked);
 	if (!asked && d->observer != UINT32_MAX)
 		push(d, DETECT_OUT_OBSERVE, d->observer, subject, false);
 }

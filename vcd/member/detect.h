@@ -46,6 +46,7 @@ void detect_heard(struct detect *d, uint64_t now, uint32_t peer, bool asks); // 
 void detect_closed(struct detect *d, uint64_t now, uint32_t peer);	      // its connection, and its kernel answers
 void detect_asked(struct detect *d, uint64_t now, uint32_t by, uint32_t subject); // OBSERVE came
 void detect_seen(struct detect *d, uint64_t now, uint32_t subject);		   // SEEN came
+void detect_candidate(struct detect *d, uint32_t peer, bool candidate); // who may observe for this host, watched or not
 void detect_observer(struct detect *d, uint32_t peer); // the last resort where no other host is watched: the controller
 void detect_tick(struct detect *d, uint64_t now);
 

@@ -21,7 +21,7 @@ struct site {
 	uint32_t n_wants;
 };
 
-enum { WATCH = 1, AT_ONCE = 2 };
+enum { WATCH = 1, AT_ONCE = 2, OBSERVER = 4 };
 
 static void *must(void *p)
 {
@@ -119,14 +119,17 @@ static void note_wants(struct site *s, const struct site_cluster *c)
 {
 	for (uint32_t host = 0; host < c->n; host++) {
 		uint32_t number = c->numbers[host];
-		if (number == HOSTVIEW_NONE || number >= HOSTVIEW_HOSTS_MAX || !agree_watches(c->agree, host))
+		bool watch = number < HOSTVIEW_HOSTS_MAX && agree_watches(c->agree, host);
+		bool observer = number < HOSTVIEW_HOSTS_MAX && agree_can_observe(c->agree, host);
+		if (!watch && !observer)
 			continue;
 		if (number >= s->n_wants) {
 			s->wants = must(realloc(s->wants, number + 1));
 			memset(s->wants + s->n_wants, 0, number + 1 - s->n_wants);
 			s->n_wants = number + 1;
 		}
-		s->wants[number] |= (uint8_t)(WATCH | (agree_probes(c->agree, host) ? AT_ONCE : 0));
+		bool at_once = watch && agree_probes(c->agree, host);
+		s->wants[number] |= (uint8_t)((watch ? WATCH : 0) | (at_once ? AT_ONCE : 0) | (observer ? OBSERVER : 0));
 	}
 }
 
@@ -136,8 +139,10 @@ static void choose_watches(struct site *s, uint64_t now)
 		memset(s->wants, 0, s->n_wants);
 	for (const struct site_cluster *c = s->clusters; c; c = c->next)
 		note_wants(s, c);
-	for (uint32_t i = 0; i < s->n_wants; i++)
+	for (uint32_t i = 0; i < s->n_wants; i++) {
 		detect_watch(s->detect, now, i, s->wants[i] & WATCH, s->wants[i] & AT_ONCE);
+		detect_candidate(s->detect, i, s->wants[i] & OBSERVER);
+	}
 }
 
 // --- the detector's findings, to every cluster that has the host -------------------------------------------------
