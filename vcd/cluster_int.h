@@ -45,6 +45,7 @@ struct cluster_host {
 	bool done;
 	struct start_times told, before; // of itself: now, and at the beginning of the phase
 	uint64_t held, total, rate;	 // of the image: chunks that are here and those that are to be, bytes a second
+	bool gone; // the other hosts go on without it
 };
 
 // Requests that wait for this cluster: ensure, release, watch.
@@ -123,6 +124,8 @@ struct cluster *clusters_older(const struct cluster *c); // an earlier incarnati
 // clusterplan.c: fills c->plan from the job that slurmctld told (WORK_GENERAL part is in cluster.c)
 struct slurmctl_job;
 int clusterplan_make(struct cluster *c, const struct slurmctl_job *job, struct plan_owner *owner, struct vc_error *err);
+// clusterdown.c
+void cluster_report_gone(struct cluster *c, size_t host); // its hosts say that this one is gone; told to Slurm once, if at all
 // clusterpause.c
 void cluster_follow_suspension(struct cluster *c, bool suspended); // as slurmctld says of the job
 struct images_found;

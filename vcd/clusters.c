@@ -440,9 +440,16 @@ static int event_view(struct rpc_request *req, void *ctx, struct vc_error *err)
 		return vc_error_set(err, VC_ENOTFOUND, "no cluster %s", id);
 	if (plan_host_index(c->plan, rpc_caller(req)->host) < 0)
 		return vc_error_set(err, VC_EDENIED, "host %s is not of %s", rpc_caller(req)->host, c->key_text);
+	vc_autostrv char **gone = NULL;
 	view_auto struct view *view = view_from_json(obj, err);
-	if (!view || cluster_take_view(c, &view, err) < 0)
+	if (!view || vc_json_strv(rpc_params(req), "gone", VC_HOSTS_MAX, VC_HOSTNAME_MAX, &gone, err) < 0 ||
+	    cluster_take_view(c, &view, err) < 0)
 		return -1;
+	for (size_t i = 0; gone[i]; i++) {
+		int host = plan_host_index(c->plan, gone[i]);
+		if (host >= 0 && (size_t)host < c->n_hosts)
+			cluster_report_gone(c, (size_t)host);
+	}
 	rpc_reply(req, NULL);
 	return 0;
 }

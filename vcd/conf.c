@@ -326,6 +326,16 @@ static int read_fencing(struct conf *conf, const struct option *o, const char *t
 	return 0;
 }
 
+static int read_report_dead(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+{
+	static const struct choice choices[] = {{"no", 0}, {"yes", 1}};
+	int value = 0;
+	if (read_choice(choices, VC_ARRAY_LEN(choices), o, text, &value, err) < 0)
+		return -1;
+	conf->report_dead = value;
+	return 0;
+}
+
 static int read_log_level(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
 {
 	if (vc_log_level_from_name(text, &conf->log_level) < 0)
@@ -386,6 +396,7 @@ static const struct option options[] = {
 	OWN("hypervisor", read_hypervisor, "auto"),
 	{.name = "guest-link", .read = read_guest_link, .def = "auto", .start = true},
 	OWN("fencing", read_fencing, "mark"),
+	OWN("report-dead-hosts", read_report_dead, "no"),
 	TEXT("qemu-user", qemu_user, ""),
 	MIB("overhead-mem", overhead_mib, "96M", 0, 1u << 20), // a 192 MiB guest under TCG held 280 MB when measured
 	NUMBER("overhead-percent", overhead_percent, "2", 0, 100),

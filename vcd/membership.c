@@ -130,6 +130,16 @@ static bool leads(const struct membership_cluster *c)
 	return v && hostview_is_leader(v, hostview_find(v, agree_durable(a)->self));
 }
 
+static struct json_object *gone_hosts(const struct membership_cluster *c)
+{
+	struct json_object *list = json_object_new_array();
+	for (uint32_t i = 0; list && i < c->view->n_hosts; i++) {
+		if (c->view->hosts[i].state == HV_GONE)
+			json_object_array_add(list, json_object_new_string(host_name(c, c->view->hosts[i].id)));
+	}
+	return list;
+}
+
 // View 1 is the controller's own.
 static void tell_controller(struct membership_cluster *c)
 {
@@ -138,7 +148,8 @@ static void tell_controller(struct membership_cluster *c)
 		return;
 	view_auto struct view *view = memberview_make(c->plan, c->view, &err);
 	vc_autojson struct json_object *params = json_object_new_object();
-	if (!view || vc_json_add_str(params, "cluster", c->plan->id) < 0 || vc_json_add(params, "view", view_to_json(view)) < 0)
+	if (!view || vc_json_add_str(params, "cluster", c->plan->id) < 0 || vc_json_add(params, "view", view_to_json(view)) < 0 ||
+	    vc_json_add(params, "gone", gone_hosts(c)) < 0)
 		return;
 	struct peer_args args = {.host = peers_controller(c->owner->vcd->peers), .method = "event.view", .params = params,
 				 .timeout_ms = VIEW_CALL_MS, .done = view_told, .ctx = c};

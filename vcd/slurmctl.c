@@ -324,6 +324,24 @@ static int fill_nodes(const node_info_msg_t *nodes, char **names, struct vc_erro
 	return 0;
 }
 
+int slurmctl_node_down(struct slurmctl *ctl, const char *node, const char *reason, struct vc_error *err)
+{
+	update_node_msg_t msg;
+	vc_autofree char *name = strdup(node), *why = strdup(reason);
+	if (!name || !why)
+		return vc_error_errno(err, "node %s", node);
+	slurm_init_update_node_msg(&msg);
+	msg.node_names = name;
+	msg.node_state = NODE_STATE_DOWN;
+	msg.reason = why;
+	msg.reason_uid = getuid();
+	pthread_mutex_lock(&ctl->lock);
+	int rc = slurm_update_node(&msg);
+	int code = rc ? slurm_get_errno() : 0;
+	pthread_mutex_unlock(&ctl->lock);
+	return rc ? vc_error_set(err, VC_EHOST, "slurmctld does not set node %s down: %s", node, slurm_strerror(code)) : 0;
+}
+
 int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err)
 {
 	node_info_msg_t *nodes = NULL;

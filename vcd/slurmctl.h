@@ -41,6 +41,8 @@ int slurmctl_load_job(struct slurmctl *ctl, uint32_t job, struct slurmctl_job **
 void slurmctl_job_destroy(struct slurmctl_job *job);
 // The owner's name, home and groups from the system's databases (blocks: may ask LDAP).
 int slurmctl_owner(uid_t uid, gid_t gid, struct plan_owner *ret, struct vc_error *err);
+// Sets a node DOWN, as `scontrol update` does.
+int slurmctl_node_down(struct slurmctl *ctl, const char *node, const char *reason, struct vc_error *err);
 // The names of all nodes, NULL-terminated (vc_strv_free).
 int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err);
 

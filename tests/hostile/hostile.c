@@ -53,7 +53,7 @@ static const struct row {
 	{"host.fail", "{\"slurm\":\"lab\",\"job\":%J,\"restart\":0,\"uid\":0,\"reason\":\"x\"}"},
 	{"host.image", "{\"digest\":\"" ID ID "\",\"head\":\"n1\",\"hosts\":[\"n1\"]}"},
 	{"host.inventory", "{}"},
-	{"event.view", "{\"cluster\":\"" ID "\",\"view\":{}}"},
+	{"event.view", "{\"cluster\":\"" ID "\",\"view\":{},\"gone\":[]}"},
 	{"member.link", "{\"key\":\"" ID ID "\",\"slot\":1,\"seq\":1,\"udp\":1,\"tcp\":1}"},
 	{"member.message", "{\"cluster\":\"" ID "\",\"data\":\"\"}"},
 	{"member.fact", "{\"cluster\":\"" ID "\",\"event\":\"fail\",\"hosts\":[\"n1\"]}"},

@@ -64,6 +64,7 @@ static struct world {
 	int64_t last_restart;
 	struct images_wish_args wish; // of the build that is waited for
 	int wishes_canceled;
+	char node_down[64]; // what slurmctld was told
 	int fail_code; // of answer_calls(); 0: VC_EUSER
 	const char *answer; // of hosts; NULL: none
 } w;
@@ -188,6 +189,14 @@ void slurmctl_job_destroy(struct slurmctl_job *job)
 	if (job)
 		free(job->hosts);
 	free(job);
+}
+int slurmctl_node_down(struct slurmctl *ctl, const char *node, const char *reason, struct vc_error *err)
+{
+	(void)ctl, (void)err;
+	assert_contains(reason, "silent");
+	assert_string_equal(w.node_down, "");
+	snprintf(w.node_down, sizeof(w.node_down), "%s", node);
+	return 0;
 }
 int slurmctl_load_job(struct slurmctl *ctl, uint32_t job_id, struct slurmctl_job **ret, struct vc_error *err)
 {
@@ -740,6 +749,8 @@ static void test_hosts_tell_their_view(void **state)
 	vc_autojson struct json_object *params = json_object_new_object();
 	vc_json_add_str(params, "cluster", result_str(&ensure, "cluster"));
 	vc_json_add(params, "view", view_to_json(next));
+	vc_json_add(params, "gone", vc_json_parse("[\"n2\"]", 6, NULL));
+	w.conf.report_dead = true;
 	const char *text = vc_json_text(params, NULL);
 	assert_int_equal(call_method("event.view", &liar, text), -1);
 	assert_int_equal(liar.err.code, VC_EDENIED);
@@ -749,6 +760,8 @@ static void test_hosts_tell_their_view(void **state)
 	assert_int_equal(call_method("cluster.show", &again, "{\"job\":7}"), 0);
 	text = vc_json_text(again.result, NULL);
 	assert_contains(text, "\"epoch\":2");
+	run_work();
+	assert_string_equal(w.node_down, "n2"); // once, although two hosts told
 	assert_contains(text, "\"state\":\"gone\"");
 	assert_null(strstr(text, "secret"));
 	assert_int_equal(call_method("cluster.show", &other, "{\"job\":7}"), -1);
