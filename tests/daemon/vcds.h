@@ -23,6 +23,7 @@ struct vcds {
 	struct vcds_host *hosts;
 	unsigned n;
 	struct plan *plan; // of the one cluster, one member per host
+	char digest[PLAN_HEX64_LEN + 1]; // of the image that every host has: nothing but zeros
 };
 
 int vcds_create(struct vcds *v, unsigned n, const char *extra_conf); // nothing runs yet but munged
