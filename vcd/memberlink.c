@@ -25,6 +25,7 @@
 #define MESSAGE_MS 2000u	     // member.message: the protocol repeats what is not answered
 #define MESSAGE_MAX (1u << 20)	     // bytes of one, as AGREE_WIRE_MAX
 #define LINK_FOREVER UINT64_MAX	     // member.link ends with its connection
+#define PROBE_TRIES 20		     // a process that was killed closes its sockets one after the other
 #define SOCKET_BUFFER (1 << 20)	     // bytes: bursts of all leaders at once while the loop writes to disk
 
 struct unsent {
@@ -51,6 +52,7 @@ struct link {
 	bool answered;		      // and the other side has answered it
 	struct rpc_request *incoming; // its member.link here
 	uv_tcp_t *probe;
+	unsigned probe_tries;
 	uint64_t probe_until, retry_at, used_at; // loop time
 	struct unsent *unsent;
 	unsigned n_unsent;
@@ -309,6 +311,34 @@ static void free_handle(uv_handle_t *handle)
 	free(handle);
 }
 
+static void try_probe(struct link *k);
+
+static void end_probe(struct link *k)
+{
+	if (k->probe)
+		uv_close((uv_handle_t *)k->probe, free_handle);
+	k->probe = NULL;
+}
+
+static void probe_room(uv_handle_t *handle, size_t hint, uv_buf_t *buf)
+{
+	struct link *k = handle->data;
+	(void)hint;
+	*buf = uv_buf_init((char *)k->links->in, sizeof(k->links->in));
+}
+
+// A vcd that runs says HELLO. One that is just ending still listened a moment ago: then the end comes instead.
+static void on_probe_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct link *k = stream->data;
+	(void)buf;
+	if (n == 0)
+		return;
+	end_probe(k);
+	if (n < 0 && ++k->probe_tries < PROBE_TRIES)
+		try_probe(k);
+}
+
 struct probe {
 	uv_connect_t req;
 	uv_tcp_t *tcp;
@@ -323,14 +353,15 @@ static void on_probed(uv_connect_t *req, int status)
 	free(p);
 	if (status == UV_ECANCELED) // given up: it is closed already
 		return;
-	k->probe = NULL;
-	uv_close((uv_handle_t *)tcp, free_handle);
+	tcp->data = k;
+	if (status == 0 && uv_read_start((uv_stream_t *)tcp, probe_room, on_probe_read) == 0)
+		return;
+	end_probe(k);
 	if (status == UV_ECONNREFUSED && !k->links->stopped)
 		k->links->ops->closed(k->links->ctx, k->number);
 }
 
-// A connection may end for many reasons; that nobody listens there any more has only one.
-static void probe(struct link *k)
+static void try_probe(struct link *k)
 {
 	struct memberlinks *l = k->links;
 	if (l->stopped || k->probe || !k->tcp.ss_family)
@@ -353,11 +384,12 @@ static void probe(struct link *k)
 	k->probe_until = now(l) + MEMBERLINK_PROBE_MS;
 }
 
-static void end_probe(struct link *k)
+// A connection may end for many reasons; that nobody listens there any more has only one.
+static void probe(struct link *k)
 {
-	if (k->probe)
-		uv_close((uv_handle_t *)k->probe, free_handle);
-	k->probe = NULL;
+	if (!k->probe)
+		k->probe_tries = 0;
+	try_probe(k);
 }
 
 // --- member.link -------------------------------------------------------------------------------------------------
@@ -446,11 +478,9 @@ static void open_link(struct link *k)
 static void incoming_gone(struct rpc_request *req, void *ctx)
 {
 	struct link *k = ctx;
-	struct vc_error err = VC_ERROR_INIT;
 	if (k->incoming == req)
 		k->incoming = NULL;
-	vc_error_set(&err, VC_ECANCELED, "the caller went away");
-	rpc_reply_error(req, &err);
+	rpc_reply(req, NULL);
 	probe(k);
 }
 

@@ -328,7 +328,7 @@ static void on_beat(void *ctx, const struct detect_out *beat)
 static void on_closed(void *ctx, uint32_t number)
 {
 	struct membership *m = ctx;
-	vc_log_info("vcd of %s is gone, its kernel answers", memberlinks_name(m->links, number));
+	vc_log_debug("vcd of %s is gone, its kernel answers", memberlinks_name(m->links, number));
 	site_closed(m->site, now_ms(), number);
 	drain(m);
 }

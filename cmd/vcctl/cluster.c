@@ -113,7 +113,9 @@ static struct json_object *entry_of_rank(struct json_object *array, uint64_t ran
 // A member whose host's vcd is away runs on: that is no state of its own.
 static const char *state_text(struct json_object *member)
 {
-	return json_object_get_boolean(ctl_get(member, "agent_lost")) ? "agent-lost" : ctl_str(member, "state");
+	bool lost = false;
+	(void)vc_json_bool_opt(member, "agent_lost", &lost, NULL);
+	return lost ? "agent-lost" : ctl_str(member, "state");
 }
 
 // A member is known from the plan (sizes) and from the view (state); either may be missing.

@@ -14,6 +14,7 @@
 #include "tests/daemon/vcds.h"
 
 #define HOSTS 3
+#define SILENCE_MS 5000 // a host that nobody knew of would be gone after 3.5 s
 #define LIMIT_MS 20000 // for anything that is waited for; 2 to 4 seconds where silence must be confirmed
 
 static struct vcds v;
@@ -82,6 +83,7 @@ static void test_killed_and_back(void **state)
 	vcds_signal(&v, 2, SIGKILL);
 	expect_all(2, "view 2, 3 hosts");
 	expect_all(2, "host t3 has lost its vcd");
+	assert_false(vcds_wait_log(&v, 0, "host t3 is gone", SILENCE_MS)); // its silence is no news
 	assert_false(vcds_log_has(&v, 0, "member 2 is gone"));
 	assert_int_equal(vcds_start(&v, 2), 0);
 	expect_all(3, "host t3 is there");

@@ -757,8 +757,8 @@ bool agree_watches(const struct agree *a, uint32_t host)
 {
 	const struct hostview *v = a->d.view;
 	uint32_t i = hostview_find(v, host);
-	if (a->me == HOSTVIEW_NONE || i == HOSTVIEW_NONE || i == a->me || v->hosts[i].state == HV_GONE)
-		return false;
+	if (a->me == HOSTVIEW_NONE || i == HOSTVIEW_NONE || i == a->me || v->hosts[i].state != HV_ACTIVE)
+		return false; // of a lost one silence is no news: it says itself when it is back, and has its grace
 	uint32_t group = v->hosts[i].group;
 	bool same = group == v->hosts[a->me].group;
 	if (a->tries > 0 || a->facts[host].down)
