@@ -90,8 +90,10 @@ static void sigchld_cb(uv_signal_t *handle, int signo)
 	int wstatus;
 	pid_t pid;
 	(void)signo;
-	while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0)
-		tasks_child_exited(a->tasks, pid, wstatus);
+	while ((pid = waitpid(-1, &wstatus, WNOHANG)) > 0) {
+		if (!hooks_exited(&a->hooks, pid, a->setup, members_epoch(a->members)))
+			tasks_child_exited(a->tasks, pid, wstatus);
+	}
 }
 
 static void sigterm_cb(uv_signal_t *handle, int signo)
@@ -151,7 +153,7 @@ int agent_configure(struct agent *a, struct setup *s, struct vc_error *err)
 {
 	if (a->setup && !same_cluster(a->setup, s))
 		return vc_error_set(err, VC_ESTALE, "this guest belongs to job %u, rank %u already", a->setup->job, a->setup->rank);
-	if (apply_setup(s, err) < 0)
+	if (apply_setup(s, err) < 0 || hooks_prepare(s, err) < 0)
 		return -1;
 	if (!a->setup && rsh_listen(a->rsh, setup_self(s)->addr, err) < 0)
 		return -1;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "guest/hooks.h"
 #include "guest/setup.h"
 #include "guest/wire.h"
 #include "libvc/error.h"
@@ -24,6 +25,7 @@ struct agent {
 	char boot[VC_LINK_BOOT_LEN + 1];
 	struct setup *setup;	 // NULL until guest.configure
 	struct members *members; // the view and what is made of it
+	struct hooks hooks;	 // of the job, at each new view
 	struct wires *wires;
 	struct wire *port; // to the host; NULL while a vsock link is broken
 	uint32_t vsock_port; // 0: the link is a virtio-serial port

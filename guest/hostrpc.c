@@ -54,8 +54,11 @@ static int do_view(struct hostrpc *r, struct json_object *params, struct vc_erro
 	if (vc_json_obj(params, "view", &obj, err) < 0 || vc_json_u64_opt(params, "valid_ms", VALID_MAX_MS, &valid_ms, err) < 0)
 		return -1;
 	view_auto struct view *view = view_from_json(obj, err);
+	unsigned long long before = members_epoch(r->a->members);
 	if (!view || members_publish(r->a->members, view, valid_ms, err) < 0)
 		return -1;
+	if (before && view->epoch > before) // the first view is nothing's change
+		hooks_run(&r->a->hooks, r->a->setup, view->epoch);
 	(void)vc_steal(&view);
 	return 0;
 }

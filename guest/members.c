@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "guest/apply.h"
+#include "guest/hooks.h"
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
 #include "libvcluster/writer.h"
@@ -40,6 +41,11 @@ const struct view *members_view(const struct members *m)
 	return m->view;
 }
 
+unsigned long long members_epoch(const struct members *m)
+{
+	return m->view ? m->view->epoch : 0;
+}
+
 static int write_text(const char *path, char *text, struct vc_error *err)
 {
 	vc_autofree char *owned = text;
@@ -48,14 +54,14 @@ static int write_text(const char *path, char *text, struct vc_error *err)
 	return apply_write(path, owned, strlen(owned), 0644, 0, 0, err);
 }
 
-static int write_json(const struct view *view, struct vc_error *err)
+static int write_json(const char *path, const struct view *view, struct vc_error *err)
 {
 	vc_autojson struct json_object *obj = view_to_json(view);
 	size_t len;
 	const char *text = obj ? vc_json_text(obj, &len) : NULL;
 	if (!text)
-		return vc_error_set(err, ENOMEM, "view.json: no memory");
-	return apply_write(VC_GUEST_DIR "/view.json", text, len, 0644, 0, 0, err);
+		return vc_error_set(err, ENOMEM, "%s: no memory", path);
+	return apply_write(path, text, len, 0644, 0, 0, err);
 }
 
 static int write_files(const struct view *view, struct vc_error *err)
@@ -64,7 +70,7 @@ static int write_files(const struct view *view, struct vc_error *err)
 	    write_text(VC_GUEST_DIR "/hostfile.hydra", view_render_hydra(view), err) < 0 ||
 	    write_text(VC_GUEST_DIR "/hostfile.plain", view_render_plain(view), err) < 0)
 		return -1;
-	return write_json(view, err);
+	return write_json(VC_GUEST_DIR "/view.json", view, err);
 }
 
 // Names of members that the plan did not know yet; those that are gone keep theirs, old logs name them.
@@ -108,6 +114,8 @@ int members_publish(struct members *m, struct view *view, uint64_t valid_ms, str
 			return -1;
 	}
 	uint64_t until = valid_until(m, valid_ms);
+	if (m->view && view->epoch > m->view->epoch && write_json(VC_GUEST_DIR "/" HOOKS_OLD_VIEW, m->view, err) < 0)
+		return -1;
 	if (write_hosts(view, err) < 0 || write_files(view, err) < 0 || vcluster_writer_publish(m->writer, view, until, err) < 0)
 		return -1;
 	m->until = until;

@@ -18,6 +18,7 @@ void members_destroy(struct members *m);
 
 // Takes the view on success. valid_ms 0: as long as the view before it; the first one: for ever, as nobody renews it.
 int members_publish(struct members *m, struct view *view, uint64_t valid_ms, struct vc_error *err);
+unsigned long long members_epoch(const struct members *m); // 0: no view
 int members_renew(struct members *m, uint64_t epoch, uint64_t valid_ms, struct vc_error *err);
 const struct view *members_view(const struct members *m); // NULL before the first
 

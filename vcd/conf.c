@@ -396,6 +396,7 @@ static const struct option options[] = {
 	OWN("hypervisor", read_hypervisor, "auto"),
 	{.name = "guest-link", .read = read_guest_link, .def = "auto", .start = true},
 	OWN("fencing", read_fencing, "mark"),
+	PATH("view-hook", view_hook, ""),
 	OWN("report-dead-hosts", read_report_dead, "no"),
 	TEXT("qemu-user", qemu_user, ""),
 	MIB("overhead-mem", overhead_mib, "96M", 0, 1u << 20), // a 192 MiB guest under TCG held 280 MB when measured

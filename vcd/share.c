@@ -24,6 +24,7 @@
 #include "vcd/startstage.h"
 #include "vcd/state.h"
 #include "vcd/transfers.h"
+#include "vcd/viewhook.h"
 #include "vcd/vcd.h"
 #include "vcd/vsock.h"
 #include "vcd/work.h"
@@ -91,6 +92,7 @@ struct share {
 	uint64_t epoch;
 	struct membership_cluster *membership; // from view 1 on; NULL: its hosts do not agree on views
 	struct fence *fence;
+	struct viewhook *hook;
 	uint64_t first_valid; // loop time until which view 1 is valid in any case
 	bool removed;	      // the other hosts go on without this one
 	struct waiter *waiters;
@@ -360,6 +362,7 @@ static int undo_persist(struct share *s, struct vc_error *err)
 {
 	membership_leave(vc_steal(&s->membership));
 	fence_destroy(vc_steal(&s->fence), true);
+	viewhook_destroy(vc_steal(&s->hook));
 	if (sharework_unmark(s->vcd->conf->run_dir, s->work->plan, err) < 0 ||
 	    membership_forget(s->vcd->membership, s->work->plan->id, err) < 0)
 		return -1;
@@ -1026,6 +1029,8 @@ static int take_view(struct share *s, struct json_object *view, uint64_t epoch, 
 	json_object_put(s->view);
 	s->view = json_object_get(view);
 	s->epoch = epoch;
+	if (s->hook || (s->hook = viewhook_create(s->vcd, s->work)))
+		viewhook_view(s->hook, view, epoch);
 	if (save(s, err) < 0)
 		return -1;
 	for (size_t i = 0; i < s->n_members; i++)
@@ -1311,6 +1316,8 @@ void share_tick(struct share *s)
 		push_view(&s->members[i]);
 		renew(&s->members[i]);
 	}
+	if (s->hook)
+		viewhook_tick(s->hook);
 	if (s->fence && s->goal != GOAL_GONE)
 		fence_tick(s->fence, valid_ms(s), s->removed, s->paused);
 	if (in_guests_step(s) && now(s) > s->boot_limit)
@@ -1351,8 +1358,11 @@ static void restore_view(struct share *s, struct json_object *extra)
 	struct json_object *view = NULL;
 	if (!extra || !json_object_object_get_ex(extra, "view", &view) || !view)
 		return;
-	if (vc_json_u64(view, "epoch", UINT32_MAX, &s->epoch, NULL) == 0)
-		s->view = json_object_get(view);
+	if (vc_json_u64(view, "epoch", UINT32_MAX, &s->epoch, NULL) < 0)
+		return;
+	s->view = json_object_get(view);
+	if ((s->hook = viewhook_create(s->vcd, s->work)))
+		viewhook_view(s->hook, view, s->epoch);
 }
 
 void share_take_back(struct share *s, const char *phase, struct json_object *extra, char *const *running)
@@ -1391,6 +1401,7 @@ void share_stop(struct share *s)
 	s->stopped = true;
 	membership_leave(vc_steal(&s->membership));
 	fence_destroy(vc_steal(&s->fence), false);
+	viewhook_destroy(vc_steal(&s->hook));
 	transfer_cancel(vc_steal(&s->wish), false);
 	fail_waiters(s, &err, true);
 	for (size_t i = 0; i < s->n_members; i++)

@@ -13,7 +13,8 @@ setup_file() {
     require_vcd
     export VCLAB_ID=$((VCLAB_ID + 1))
     [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
-    lab up --hosts 3 --stage "${BUILD:-$TOP/_build}/stage.tested" >&2
+    echo 'view-hook = "/run/site-hook"' >"$BATS_FILE_TMPDIR/vcd.conf"
+    lab up --hosts 3 --vcd-conf "$BATS_FILE_TMPDIR/vcd.conf" --stage "${BUILD:-$TOP/_build}/stage.tested" >&2
     import_busybox alice "$IMAGE"
 }
 
@@ -38,6 +39,8 @@ say() {
     last=$epoch
     echo "view $epoch: $(wc -l </run/vcluster/hostfile.plain) usable, $(grep -o agent_lost /run/vcluster/view.json | wc -l) lost"
 }
+printf "#!/bin/sh\\necho view \$VCLUSTER_EPOCH for \$(id -un) >>/tmp/hooked\\n" >/run/vcluster/hooks.d/note
+chmod +x /run/vcluster/hooks.d/note
 while :; do say; sleep 0.1; done'
 
 # start_watchers N OPTIONS...: one member on each of N hosts
@@ -53,6 +56,7 @@ member_says() { as alice vcctl exec "$JOB" "$1" -- cat "/run/vcluster/$2"; }
 member_has_epoch() { member_says "$1" view.json | grep -qE "\"epoch\": ?$2\b"; }
 shown() { as alice vcctl view "$JOB" | grep -cw -- "$1"; }
 shows() { [ "$(shown "$1")" = "$2" ]; }
+hooked() { as alice vcctl exec "$JOB" 0 -- cat /tmp/hooked | grep -qx "$1"; }
 vcd_signal() { lab_exec "$1" sh -c 'kill -s "$1" "$(cat /run/vclab/vcd.pid)"' signal "$2"; }
 
 # 1: the guest's own clock is past what its host has confirmed (libvcluster/layout.h: valid_until is at byte 56)
@@ -77,6 +81,11 @@ is_valid() { ! is_stale "$1"; }
 }
 
 @test "a host loses its power under a --no-kill job: the survivors go on with the next view" {
+    lab_exec n1 sh -c 'cat >/run/site-hook; chmod +x /run/site-hook' <<'HOOK'
+#!/bin/sh
+grep -o '"epoch": *[0-9]*' "$VCLUSTER_OLD_VIEW" "$VCLUSTER_NEW_VIEW" | tr -d ' "' | cut -d: -f3 |
+    xargs echo "job $VCLUSTER_JOB first=$VCLUSTER_FIRST" >>/run/site-hook.log
+HOOK
     lab cut n3 # a machine without power says nothing; the lab's kernel would still close its connections
     lab kill n3
     wait_until 30 "the view without n3" says "view 4: 2 usable, 0 lost"
@@ -84,6 +93,8 @@ is_valid() { ! is_stale "$1"; }
     wait_until 10 "view 4 in member 1" member_has_epoch 1 4
     assert_equal "$(member_says 1 hostfile.plain | tr '\n' ' ')" "vc$JOB-0 vc$JOB-1 "
     assert_equal "$(job_state "$JOB")" RUNNING
+    wait_until 10 "the site's hook" lab_exec n1 grep -qx "job $JOB first=1 3 4" /run/site-hook.log
+    wait_until 10 "the job's hook" hooked "view 4 for alice"
     is_valid 0
 }
 
@@ -107,9 +118,11 @@ n2_is_out() { lab log n2 vcd | grep -q "the other hosts go on without this one";
     start_watchers 2 -w n1,n2
     lab cut n2
     wait_until 30 "the view without n2" says "view 2: 1 usable, 0 lost"
+    [ "$(lab log n2 vcd | grep -c "of job $JOB: view 2")" = 0 ]
     lab heal n2
     wait_until 30 "n2 to learn it" left_behind_again
-    member_has_epoch 1 1
+    wait_until 20 "the view in its member to be stale" is_stale 1
+    is_valid 0
     lab_exec ctl scancel "$JOB"
     wait_until 60 "the end of job $JOB" job_has_ended "$JOB"
 }
