@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cmd/vcexec_pmix.h"
 #include "libvc/buf.h"
 #include "libvc/client.h"
 #include "libvc/execclient.h"
@@ -36,11 +37,13 @@ struct exec {
 	char where[VC_NAME_MAX + 64];
 	char **stage_out; // files to fetch from the member when the batch script has ended
 	const char *socket;
+	struct vcexec_pmix pmix;
 };
 
 // Never passed on: our own, and what names descriptors and servers that only slurmstepd's children can reach.
-static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, "PMI_FD", "PMI_PORT", "PMIX_*",
-				   "SLURM_PMI*", "SLURM_SRUN_COMM_*", "SLURM_PTY_*", "SLURM_JWT", NULL};
+static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, "PMI_FD", "PMI_PORT", "PMIX_NAMESPACE",
+				   "PMIX_RANK", "PMIX_SERVER_*", "PMIX_SECURITY_MODE", "PMIX_GDS_MODULE", "PMIX_BFROP_*", "PMIX_PTL_*",
+				   "PMIX_DSTORE_*", "PMIX_HOSTNAME", "PMIX_VERSION", "PMIX_SYSTEM_TMPDIR", "PMIX_ID", "SLURM_PMI*", "SLURM_SRUN_COMM_*", "SLURM_PTY_*", "SLURM_JWT", NULL};
 // When vcd names none (env-filter of vcd.conf).
 static const char *const default_filter[] = {"SLURM_SPANK_*",	 "SPANK_*", "SLURM_CONF", "DBUS_*",
 					     "XDG_RUNTIME_DIR", "SSH_*",   "KRB5CCNAME", NULL};
@@ -210,6 +213,11 @@ static bool wants_pmi(const struct exec *x)
 	return strcmp(x->kind, "task") == 0 && getenv("PMI_FD") && getenv("PMI_SIZE");
 }
 
+static bool wants_pmix(const struct exec *x)
+{
+	return strcmp(x->kind, "task") == 0 && vcexec_pmix_wanted();
+}
+
 static struct json_object *attach_params(const struct exec *x, uint64_t session, bool resume)
 {
 	char id[17];
@@ -217,7 +225,7 @@ static struct json_object *attach_params(const struct exec *x, uint64_t session,
 	vc_autojson struct json_object *p = json_object_new_object();
 	if (!p || vc_json_add_int(p, "job", x->job) < 0 || vc_json_add_int(p, "restart", x->restart) < 0 ||
 	    vc_json_add_str(p, "kind", x->kind) < 0 || vc_json_add_str(p, "session", id) < 0 ||
-	    vc_json_add_bool(p, "resume", resume) < 0 || (!resume && wants_pmi(x) && vc_json_add_bool(p, "layout", true) < 0))
+	    vc_json_add_bool(p, "resume", resume) < 0 || (!resume && (wants_pmi(x) || wants_pmix(x)) && vc_json_add_bool(p, "layout", true) < 0))
 		return NULL;
 	int rc = x->rank != UNSET ? vc_json_add_int(p, "rank", x->rank)
 				  : vc_json_add_int(p, "local", x->local) < 0 ? -1 : vc_json_add_int(p, "tasks", x->tasks);
@@ -246,8 +254,10 @@ static uint32_t *step_members(struct json_object *layout, size_t *ret_n, struct 
 		return NULL;
 	vc_autofree uint32_t *members = calloc(*ret_n + 1, sizeof(*members));
 	for (size_t i = 0; members && i < *ret_n; i++) {
-		if (vc_json_u32(layout, names[i], UINT32_MAX - 1, &members[i], err) < 0)
+		struct json_object *of_host = NULL;
+		if (vc_json_array(layout, names[i], VC_PMI_NODES_MAX, &of_host, err) < 0)
 			return NULL;
+		members[i] = (uint32_t)json_object_array_length(of_host);
 	}
 	return vc_steal(&members);
 }
@@ -288,8 +298,9 @@ static void bind_cpus(struct vc_exec_start *start, struct json_object *reply)
 		start->cpu_count = 0; // all of them: not bound
 }
 
-// What the reply says: where the task runs and which variables stay behind.
-static void take_reply(struct exec *x, struct json_object *reply)
+// What the reply says: where the task runs and which variables stay behind. Without its part in PMIx a program would run as many
+// programs of one rank: the task fails.
+static int take_reply(struct exec *x, struct json_object *reply, struct vc_error *ret_err)
 {
 	const char *name = "";
 	uint32_t rank = 0;
@@ -304,6 +315,11 @@ static void take_reply(struct exec *x, struct json_object *reply)
 	struct vc_error err = VC_ERROR_INIT;
 	if (wants_pmi(x) && open_pmi(x, reply, rank, &err) < 0)
 		fprintf(stderr, "vcluster: the task takes no part in PMI: %s\n", err.text);
+	if (!wants_pmix(x))
+		return 0;
+	x->client.pmi_open = vcexec_pmix_connect;
+	x->client.pmi_ctx = &x->pmix;
+	return vcexec_pmix_start(&x->pmix, reply, &x->start, ret_err);
 }
 
 static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_buf *pending, struct vc_error *err)
@@ -318,8 +334,8 @@ static int attach(void *ctx, uint64_t session, bool resume, int *ret_fd, struct 
 		return vc_error_set(err, VC_EFAILED, "no memory");
 	if (vc_client_call(client, "task.attach", params, ATTACH_MS, NULL, NULL, &reply, err) < 0)
 		return -1;
-	if (!resume)
-		take_reply(x, reply);
+	if (!resume && take_reply(x, reply, err) < 0)
+		return -1;
 	if (vc_client_take_fd(client, ret_fd, pending, err) < 0)
 		return -1;
 	client = NULL;
@@ -403,6 +419,7 @@ static int run(struct exec *x, char **argv)
 	int rc = vc_execclient_run(&x->client, &result, &err);
 	vc_exec_start_clear(&x->start);
 	vc_pmi_destroy(x->client.pmi);
+	vcexec_pmix_end(&x->pmix);
 	if (rc < 0)
 		return fail(&err, result.status);
 	if (x->stage_out && x->stage_out[0] && stage_out(x) < 0 && result.signo == 0 && result.status == 0)

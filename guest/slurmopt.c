@@ -60,7 +60,7 @@ static bool is_nodelist(const char *v)
 }
 static bool is_mpi(const char *v)
 {
-	return !strcmp(v, "none") || !strcmp(v, "pmi2");
+	return !strcmp(v, "none") || !strcmp(v, "pmi2") || !strcmp(v, "pmix") || !strcmp(v, "pmix_v4");
 }
 static bool is_bool(const char *v)
 {
@@ -109,7 +109,7 @@ static const struct slurmopt_option srun_options[] = {
 	{"distribution", 'm', '1', SLURMOPT_PASS, is_word, W_WORD},
 	{"cpu-bind", 0, '1', SLURMOPT_PASS, is_word, W_WORD},
 	{"hint", 0, '1', SLURMOPT_PASS, is_word, W_WORD},
-	{"mpi", 0, '1', SLURMOPT_PASS, is_mpi, "want none or pmi2; other MPI libraries start with mpirun"},
+	{"mpi", 0, '1', SLURMOPT_PASS, is_mpi, "want none, pmi2, pmix or pmix_v4; other MPI libraries start with mpirun"},
 	{"job-name", 'J', '1', SLURMOPT_PASS, is_label, "want letters, digits, blanks and _.,:=+-@"},
 	{"quiet", 'Q', '0', SLURMOPT_PASS, NULL, NULL},
 	{"verbose", 'v', '0', SLURMOPT_PASS, NULL, NULL},

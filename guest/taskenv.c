@@ -24,6 +24,8 @@ static const struct {
 	{"OMPI_MCA_plm_rsh_agent", AGENT},
 	{"OMPI_MCA_ras", "^slurm"},
 	{"OMPI_MCA_orte_default_hostfile", VC_GUEST_DIR "/hostfile"},
+	// Open MPI 4.1's windows over UCX fail between machines that have only TCP (MPI_ERR_WIN); its others work
+	{"OMPI_MCA_osc", "^ucx"},
 	// Open MPI 5 and PRRTE
 	{"PRTE_MCA_plm", "ssh"},
 	{"PRTE_MCA_plm_ssh_agent", AGENT},

@@ -5,12 +5,15 @@
 // through a close-on-exec pipe as {step, errno}.
 #include "guest/taskproc.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <linux/close_range.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -29,6 +32,7 @@
 #include "libvc/parse.h"
 
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
+#define PMIX_BACKLOG 8 // one is wanted; strangers may be in front of it
 #define KILL_PASSES 8 // a tree that forks while it is killed is caught in a later pass
 
 enum step { STEP_SESSION, STEP_CGROUP, STEP_GROUPS, STEP_IDENTITY, STEP_CWD, STEP_EXEC };
@@ -45,7 +49,7 @@ struct report {
 
 struct streams {
 	int child[3], ours[3];
-	int pmi_child, pmi; // -1: none
+	int pmi_child, pmi, pmix; // -1: none
 };
 
 // ---- streams ----
@@ -102,6 +106,35 @@ static int open_pmi(struct streams *st, struct vc_exec_start *start, struct vc_e
 	if (fcntl(st->pmi, F_SETFL, O_NONBLOCK) < 0)
 		return vc_error_errno(err, "cannot make the PMI socket of %s", start->argv[0]);
 	return vc_exec_setenv(start, "PMI_FD", number, err);
+}
+
+// The PMIx server that the variables name is on the host: here its port is another.
+static int name_port(struct vc_exec_start *start, uint16_t port, struct vc_error *err)
+{
+	for (size_t i = 0; start->env && start->env[i]; i++) {
+		const char *item = start->env[i], *colon = strrchr(item, ':');
+		char *text;
+		if (strncmp(item, "PMIX_SERVER_URI", 15) != 0 || !colon)
+			continue;
+		if (asprintf(&text, "%.*s:%u", (int)(colon - item), item, port) < 0)
+			return vc_error_errno(err, "PMIX_SERVER_URI");
+		free(start->env[i]);
+		start->env[i] = text;
+	}
+	return 0;
+}
+
+static int open_pmix(struct streams *st, struct vc_exec_start *start, struct vc_error *err)
+{
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(sin);
+	if (!start->pmix)
+		return 0;
+	st->pmix = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (st->pmix < 0 || bind(st->pmix, (struct sockaddr *)&sin, sizeof(sin)) < 0 || listen(st->pmix, PMIX_BACKLOG) < 0 ||
+	    getsockname(st->pmix, (struct sockaddr *)&sin, &len) < 0)
+		return vc_error_errno(err, "cannot listen for PMIx of %s", start->argv[0]);
+	return name_port(start, ntohs(sin.sin_port), err);
 }
 
 static int open_terminal(struct streams *st, const struct taskproc_conf *conf)
@@ -317,26 +350,68 @@ static int fork_child(const struct taskproc_conf *conf, struct streams *st, char
 
 int taskproc_spawn(const struct taskproc_conf *conf, struct taskproc *ret, int *ret_status, struct vc_error *err)
 {
-	struct streams st = {{-1, -1, -1}, {-1, -1, -1}, -1, -1};
+	struct streams st = {{-1, -1, -1}, {-1, -1, -1}, -1, -1, -1};
 	vc_autostrv char **paths = candidates(conf);
 	int rc = -1;
 	*ret_status = 1;
 	if (!paths || (conf->start->pty ? open_terminal(&st, conf) : open_pipes(&st, conf->start->stdin_open)) < 0)
 		vc_error_errno(err, "cannot make the streams of %s", conf->start->argv[0]);
-	else if (open_pmi(&st, conf->start, err) == 0)
+	else if (open_pmi(&st, conf->start, err) == 0 && open_pmix(&st, conf->start, err) == 0)
 		rc = fork_child(conf, &st, paths, &ret->pid, ret_status, err);
 	streams_close(st.child);
 	close_fd(&st.pmi_child);
 	if (rc < 0) {
 		streams_close(st.ours);
 		close_fd(&st.pmi);
+		close_fd(&st.pmix);
 		return -1;
 	}
 	ret->pmi = st.pmi;
+	ret->pmix = st.pmix;
 	ret->in = st.ours[0];
 	ret->out = st.ours[1];
 	ret->err = st.ours[2];
 	return 0;
+}
+
+// ---- who connects ----
+
+// One line of /proc/net/tcp: is it the other end of this connection, and whose?
+static bool tcp_line(const char *line, uint16_t from, uint16_t to, unsigned *uid)
+{
+	unsigned addr, port, peer, peer_port;
+	return sscanf(line, " %*u: %x:%x %x:%x %*x %*x:%*x %*x:%*x %*x %u", &addr, &port, &peer, &peer_port, uid) == 5 &&
+	       addr == htonl(INADDR_LOOPBACK) && peer == addr && port == from && peer_port == to;
+}
+
+static bool is_users(int fd, uid_t uid)
+{
+	struct sockaddr_in from, to;
+	socklen_t from_len = sizeof(from), to_len = sizeof(to);
+	char line[512];
+	unsigned owner;
+	vc_autofclose FILE *f = fopen("/proc/net/tcp", "re");
+	if (!f || getpeername(fd, (struct sockaddr *)&from, &from_len) < 0 || getsockname(fd, (struct sockaddr *)&to, &to_len) < 0)
+		return false;
+	while (fgets(line, sizeof(line), f)) {
+		if (tcp_line(line, ntohs(from.sin_port), ntohs(to.sin_port), &owner))
+			return owner == uid;
+	}
+	return false;
+}
+
+int taskproc_accept_pmix(int listener, uid_t uid)
+{
+	int one = 1;
+	vc_autoclose int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0)
+		return -1;
+	if (!is_users(fd, uid)) {
+		errno = EPERM;
+		return -1;
+	}
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); // only speed
+	return vc_steal_fd(&fd);
 }
 
 // ---- killing ----

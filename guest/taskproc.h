@@ -13,7 +13,7 @@
 #include "libvc/execmsg.h"
 
 struct taskproc_conf {
-	struct vc_exec_start *start; // argv[0] is looked up in the start's PATH, then in `path`; gets PMI_FD
+	struct vc_exec_start *start; // argv[0] is looked up in the start's PATH, then in `path`; gets PMI_FD, PMIX_SERVER_URI*
 	const char *path;
 	uid_t uid;
 	gid_t gid;
@@ -27,10 +27,13 @@ struct taskproc {
 	pid_t pid; // also its session and process group
 	int in, out, err; // -1: none; with a terminal in and out are the same one, err is -1
 	int pmi;	  // our end of the task's PMI socket; -1: none
+	int pmix;	  // listens where the task looks for its PMIx server; -1: none
 };
 
 // -1: err says why, *ret_status is what a shell would exit with (127, 126, 1).
 int taskproc_spawn(const struct taskproc_conf *conf, struct taskproc *ret, int *ret_status, struct vc_error *err);
+// A connection to taskproc.pmix; -1 with errno: EAGAIN none came, EPERM: it was not a process of that user (it is closed).
+int taskproc_accept_pmix(int listener, uid_t uid);
 // Every process of the tree: of the cgroup, or of the session (and its descendants) where there is none.
 void taskproc_kill_tree(pid_t pid, const char *cgroup, int signo);
 

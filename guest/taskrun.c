@@ -20,17 +20,21 @@
 #include <unistd.h>
 
 #include "guest/taskproc.h"
+#include "libvc/buf.h"
 #include "libvc/cleanup.h"
 #include "libvc/limits.h"
+#include "libvc/pieces.h"
 
 #define TICK_MS 500	   // repeats of RESUME, orphans
+#define PMIX_BLOCK 16384   // of a piece: most that PMIx says is smaller
 #define READS_PER_TURN 8   // of one stream, then the others get a turn
 #define LAST_DRAIN_MS 1000 // after the tree was killed: a stream that is still open is held by something unkillable
 
-// First what is written to the task, then what is read from it. PMI is one socket: each way has a descriptor of its own.
-enum stream_id { STREAM_IN, STREAM_PMI_IN, STREAM_OUT, STREAM_ERR, STREAM_PMI_OUT, STREAMS };
+// First what is written to the task, then what is read from it. PMI is one socket: each way has a descriptor of its own;
+// of PMIx that socket comes each time the task connects to STREAM_PMIX.
+enum stream_id { STREAM_IN, STREAM_PMI_IN, STREAM_PMIX, STREAM_OUT, STREAM_ERR, STREAM_PMI_OUT, STREAMS };
 
-static const enum vc_channel stream_channel[STREAMS] = {VC_CH_STDIN, VC_CH_PMI, VC_CH_STDOUT, VC_CH_STDERR, VC_CH_PMI};
+static const enum vc_channel stream_channel[STREAMS] = {VC_CH_STDIN, VC_CH_PMI, VC_CH_PMI, VC_CH_STDOUT, VC_CH_STDERR, VC_CH_PMI};
 
 struct task;
 
@@ -42,6 +46,15 @@ struct stream {
 	bool active; // being polled
 	size_t owed; // bytes that were in it when the task had ended: they are delivered however slow the reader is
 	uv_poll_t poll;
+};
+
+// The task's connections to its PMIx server, one after another (libvc/pieces.h).
+struct pmix {
+	bool on;
+	bool up;   // there is one
+	bool half; // we have ended it, the server's side has not
+	struct vc_pieces pieces;
+	struct vc_buf out; // pieces that the session has no room for yet
 };
 
 struct task {
@@ -56,6 +69,7 @@ struct task {
 	unsigned handles; // that libuv still has
 	pid_t pid;	  // 0: never started
 	bool started, reaped, killed, finished, pty, pmi;
+	struct pmix pmix;
 	bool stdin_eof; // came before the task was started
 	int wstatus;
 	char *cgroup, *script_dir, *script_path;
@@ -119,9 +133,12 @@ static void task_maybe_free(struct task *t)
 	free(t->cgroup);
 	free(t->script_dir);
 	free(t->script_path);
+	vc_buf_clear(&t->pmix.out);
 	free(t);
 	taskrun_maybe_free(tr);
 }
+
+static void pmix_listen(struct task *t);
 
 static void on_stream_closed(uv_handle_t *h)
 {
@@ -129,6 +146,7 @@ static void on_stream_closed(uv_handle_t *h)
 	close(s->fd);
 	s->fd = -1;
 	s->task->handles--;
+	pmix_listen(s->task);
 	task_maybe_free(s->task);
 }
 
@@ -218,6 +236,7 @@ static void task_check_done(struct task *t)
 	drain_close(t);
 	stream_close(&t->stream[STREAM_IN]);
 	stream_close(&t->stream[STREAM_PMI_IN]);
+	stream_close(&t->stream[STREAM_PMIX]);
 	vc_mux_session_close_reader(t->session, VC_CH_STDIN);
 	outputs_eof(t);
 	struct vc_execmsg msg = {.type = VC_EXEC_EXIT};
@@ -230,9 +249,16 @@ static void task_check_done(struct task *t)
 	task_message(t, &msg);
 }
 
+static void pmix_end(struct task *t);
+
 static void stream_end(struct stream *s)
 {
 	struct task *t = s->task;
+	if (s->id == STREAM_PMI_OUT && t->pmix.on) {
+		pmix_end(t);
+		task_check_done(t);
+		return;
+	}
 	stream_close(s);
 	if (t->session)
 		vc_mux_session_eof(t->session, stream_channel[s->id]);
@@ -339,6 +365,8 @@ static void stream_poll(struct stream *s, bool on)
 		uv_poll_stop(&s->poll);
 }
 
+static void pmix_read(struct stream *s);
+
 static void on_output(uv_poll_t *poll, int status, int events)
 {
 	struct stream *s = poll->data;
@@ -346,6 +374,10 @@ static void on_output(uv_poll_t *poll, int status, int events)
 	enum vc_channel ch = stream_channel[s->id];
 	(void)status;
 	(void)events;
+	if (s->id == STREAM_PMI_OUT && t->pmix.on) {
+		pmix_read(s);
+		return;
+	}
 	for (int i = 0; i < READS_PER_TURN && s->open && t->session; i++) {
 		size_t room;
 		uint8_t *space = vc_mux_session_space(t->session, ch, &room);
@@ -390,11 +422,14 @@ static size_t stream_write(struct stream *s, const uint8_t *data, size_t len)
 			return done;
 		} else if (n == 0 || errno != EINTR) {
 			stream_close(s);
-			vc_mux_session_close_reader(t->session, stream_channel[s->id]);
+			if (s->id != STREAM_PMI_IN || !t->pmix.on) // the next connection may come
+				vc_mux_session_close_reader(t->session, stream_channel[s->id]);
 		}
 	}
 	return len;
 }
+
+static size_t pmix_from_server(struct task *t, const uint8_t *data, size_t len);
 
 static void stream_resume(struct stream *s)
 {
@@ -403,7 +438,7 @@ static void stream_resume(struct stream *s)
 	const uint8_t *data;
 	size_t len;
 	while (t->session && (data = vc_mux_session_peek(t->session, ch, &len))) {
-		size_t n = stream_write(s, data, len);
+		size_t n = ch == VC_CH_PMI && t->pmix.on ? pmix_from_server(t, data, len) : stream_write(s, data, len);
 		vc_mux_session_consume(t->session, ch, n);
 		if (n < len)
 			return;
@@ -433,6 +468,122 @@ static void stream_open(struct task *t, enum stream_id id, int fd)
 	s->open = true;
 	if (id >= STREAM_OUT)
 		stream_poll(s, true);
+}
+
+// ---- PMIx ----
+
+static void pmix_flush(struct task *t)
+{
+	struct vc_buf *out = &t->pmix.out;
+	size_t n = t->session ? vc_mux_session_write(t->session, VC_CH_PMI, vc_buf_head(out), out->len) : out->len;
+	vc_buf_consume(out, n);
+	stream_poll(&t->stream[STREAM_PMI_OUT], !out->len);
+}
+
+// One piece of what the program says; the next when that one is on its way.
+static void pmix_read(struct stream *s)
+{
+	struct task *t = s->task;
+	uint8_t head[VC_PIECE_HEAD], block[PMIX_BLOCK];
+	pmix_flush(t);
+	if (t->pmix.out.len)
+		return;
+	ssize_t n = read(s->fd, block, sizeof(block));
+	if (n > 0) {
+		vc_put_be32(head, (uint32_t)n);
+		(void)vc_buf_append(&t->pmix.out, head, sizeof(head)); // it is empty: there is room
+		(void)vc_buf_append(&t->pmix.out, block, (size_t)n);
+		pmix_flush(t);
+	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+		stream_end(s);
+	}
+}
+
+static void pmix_hang_up(struct task *t)
+{
+	static const uint8_t end[VC_PIECE_HEAD];
+	t->pmix.up = false;
+	stream_close(&t->stream[STREAM_PMI_IN]);
+	stream_close(&t->stream[STREAM_PMI_OUT]);
+	(void)vc_buf_append(&t->pmix.out, end, sizeof(end));
+	pmix_flush(t);
+}
+
+// The program has closed its connection.
+static void pmix_end(struct task *t)
+{
+	if (!t->pmix.up)
+		return;
+	t->pmix.half = true;
+	pmix_hang_up(t);
+	stream_resume(&t->stream[STREAM_PMI_IN]); // what it has not read is nobody's
+}
+
+// The server has.
+static void pmix_ended(struct task *t)
+{
+	if (t->pmix.half)
+		t->pmix.half = false;
+	else if (t->pmix.up)
+		pmix_hang_up(t);
+	pmix_listen(t);
+}
+
+// From the server: what belongs to a connection that the program has closed is dropped.
+static size_t pmix_from_server(struct task *t, const uint8_t *data, size_t len)
+{
+	size_t done = 0, used, n;
+	while (done < len) {
+		enum vc_piece what = vc_pieces_next(&t->pmix.pieces, data + done, len - done, &used, &n);
+		done += used;
+		if (what == VC_PIECE_WRONG)
+			return len;
+		if (what == VC_PIECE_END)
+			pmix_ended(t);
+		if (n) {
+			size_t taken = t->pmix.up ? stream_write(&t->stream[STREAM_PMI_IN], data + done, n) : n;
+			vc_pieces_taken(&t->pmix.pieces, taken);
+			done += taken;
+			if (taken < n)
+				break;
+		}
+	}
+	return done;
+}
+
+static void on_pmix(uv_poll_t *poll, int status, int events)
+{
+	struct stream *s = poll->data;
+	struct task *t = s->task;
+	(void)status;
+	(void)events;
+	int fd = taskproc_accept_pmix(s->fd, t->who.uid);
+	if (fd < 0)
+		return;
+	uv_poll_stop(&s->poll);
+	s->active = false;
+	t->pmix.up = true;
+	stream_open(t, STREAM_PMI_IN, fcntl(fd, F_DUPFD_CLOEXEC, 3));
+	stream_open(t, STREAM_PMI_OUT, fd);
+}
+
+// Waits for the next connection once the last one is over on both sides and its handles are closed.
+static void pmix_listen(struct task *t)
+{
+	struct stream *s = &t->stream[STREAM_PMIX];
+	if (!s->open || s->active || t->pmix.up || t->pmix.half || t->stream[STREAM_PMI_IN].fd >= 0 || t->stream[STREAM_PMI_OUT].fd >= 0)
+		return;
+	s->active = true;
+	uv_poll_start(&s->poll, UV_READABLE, on_pmix);
+}
+
+static void pmix_open(struct task *t, int fd)
+{
+	if (fd < 0)
+		return;
+	t->pmix.on = true;
+	stream_open(t, STREAM_PMIX, fd);
+	pmix_listen(t);
 }
 
 // ---- starting ----
@@ -509,13 +660,14 @@ static int spawn(struct task *t, struct vc_exec_start *st, int *ret_status, stru
 	t->pid = proc.pid;
 	t->started = true;
 	t->pty = st->pty;
-	t->pmi = st->pmi;
+	t->pmi = st->pmi || st->pmix;
 	stream_open(t, STREAM_IN, proc.in);
 	stream_open(t, STREAM_OUT, proc.out);
 	stream_open(t, STREAM_ERR, proc.err);
 	if (proc.pmi >= 0)
 		stream_open(t, STREAM_PMI_IN, fcntl(proc.pmi, F_DUPFD_CLOEXEC, 3));
 	stream_open(t, STREAM_PMI_OUT, proc.pmi);
+	pmix_open(t, proc.pmix);
 	return 0;
 }
 
@@ -595,6 +747,8 @@ static size_t mux_data(void *ctx, struct vc_mux_session *s, enum vc_channel ch, 
 {
 	struct task *t = vc_mux_session_data(s);
 	(void)ctx;
+	if (ch == VC_CH_PMI && t->pmix.on)
+		return pmix_from_server(t, data, len);
 	return stream_write(&t->stream[ch == VC_CH_PMI ? STREAM_PMI_IN : STREAM_IN], data, len);
 }
 
@@ -636,6 +790,10 @@ static void mux_writable(void *ctx, struct vc_mux_session *s, enum vc_channel ch
 {
 	struct task *t = vc_mux_session_data(s);
 	(void)ctx;
+	if (ch == VC_CH_PMI && t->pmix.on) {
+		pmix_flush(t);
+		return;
+	}
 	for (int i = STREAM_OUT; i < STREAMS; i++) {
 		if (stream_channel[i] == ch)
 			stream_poll(&t->stream[i], true);

@@ -29,6 +29,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/linkio.h"
 #include "libvc/mux.h"
+#include "libvc/pieces.h"
 
 #define TICK_MS 250		// repeats of RESUME, reconnects
 #define RETRY_MS 200		// between two attempts to connect
@@ -47,8 +48,11 @@ struct output {
 };
 
 struct pmi {
-	int fd; // -1: none, or closed
-	bool eof; // of the task
+	int fd; // -1: none, not open yet, or closed
+	bool eof; // of the task, or of its connection
+	// pmi_open:
+	struct vc_pieces pieces;
+	bool over; // we have ended the connection, the task has not
 	struct vc_buf to_slurm, to_task; // translated, not passed on yet
 };
 
@@ -216,16 +220,35 @@ static void pmi_broken(struct client *c, const struct vc_error *err)
 	vc_mux_session_close_reader(c->session, VC_CH_PMI);
 }
 
+static void pieces_end(struct client *c);
+
+// Nobody reads any more: slurmstepd has gone, and ends the task as well, or the server.
+static void pmi_gone(struct client *c)
+{
+	if (!c->conf->pmi_open) {
+		pmi_close(c);
+		return;
+	}
+	c->pmi.over = !c->pmi.eof;
+	pieces_end(c);
+}
+
 static void pmi_flush(struct client *c)
 {
 	struct pmi *p = &c->pmi;
 	while (p->fd >= 0 && p->to_slurm.len) {
 		ssize_t n = send(p->fd, vc_buf_head(&p->to_slurm), p->to_slurm.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			pmi_close(c); // slurmstepd has gone: it ends the task as well
+			pmi_gone(c);
 		if (n <= 0)
 			break;
 		vc_buf_consume(&p->to_slurm, (size_t)n);
+	}
+	if (p->eof && !p->to_slurm.len) {
+		if (c->conf->pmi_open)
+			pieces_end(c);
+		else
+			pmi_close(c);
 	}
 	while (c->session && p->to_task.len) {
 		size_t n = vc_mux_session_write(c->session, VC_CH_PMI, vc_buf_head(&p->to_task), p->to_task.len);
@@ -233,13 +256,99 @@ static void pmi_flush(struct client *c)
 			break;
 		vc_buf_consume(&p->to_task, n);
 	}
-	if (p->eof && !p->to_slurm.len)
-		pmi_close(c);
+}
+
+// The end of one of the task's connections, from here.
+static void pieces_end(struct client *c)
+{
+	static const uint8_t end[VC_PIECE_HEAD];
+	if (c->pmi.fd >= 0)
+		close(c->pmi.fd);
+	c->pmi.fd = -1;
+	c->pmi.eof = false;
+	vc_buf_clear(&c->pmi.to_slurm);
+	(void)vc_buf_append(&c->pmi.to_task, end, sizeof(end)); // there is room: it is read into only while it is empty
+}
+
+// As many as there is room for.
+static size_t pieces_bytes(struct client *c, const uint8_t *data, size_t len)
+{
+	struct pmi *p = &c->pmi;
+	if (p->over)
+		return len;
+	if (p->fd < 0) {
+		p->fd = c->conf->pmi_open(c->conf->pmi_ctx);
+		p->over = p->fd < 0;
+	}
+	if (p->over) {
+		fprintf(stderr, "vcluster: PMIx of the task on %s: no connection to its server: %s\n", where(c), strerror(errno));
+		pieces_end(c);
+		return len;
+	}
+	size_t room = PMI_QUEUE_MAX - p->to_slurm.len;
+	if (len > room)
+		len = room;
+	return vc_buf_append(&p->to_slurm, data, len) < 0 ? 0 : len;
+}
+
+static void pieces_ended(struct client *c)
+{
+	if (c->pmi.over)
+		c->pmi.over = false;
+	else if (c->pmi.fd < 0)
+		pieces_end(c); // a connection without a byte
+	else
+		c->pmi.eof = true; // closed when all has gone to the server
+}
+
+// What comes from the task; what is behind the end of a connection waits until that is closed.
+static size_t pieces_from_task(struct client *c, const uint8_t *data, size_t len)
+{
+	size_t done = 0, used, n;
+	while (done < len && !c->pmi.eof) {
+		enum vc_piece what = vc_pieces_next(&c->pmi.pieces, data + done, len - done, &used, &n);
+		done += used;
+		if (what == VC_PIECE_WRONG)
+			return len;
+		if (what == VC_PIECE_END)
+			pieces_ended(c);
+		if (n) {
+			size_t taken = pieces_bytes(c, data + done, n);
+			vc_pieces_taken(&c->pmi.pieces, taken);
+			done += taken;
+			if (taken < n)
+				break;
+		}
+		pmi_flush(c);
+	}
+	return done;
+}
+
+// Takes what there was no room for.
+static void pmi_resume(struct client *c)
+{
+	const uint8_t *data;
+	size_t len;
+	while (c->conf->pmi_open && c->session && (data = vc_mux_session_peek(c->session, VC_CH_PMI, &len))) {
+		size_t n = pieces_from_task(c, data, len);
+		vc_mux_session_consume(c->session, VC_CH_PMI, n);
+		if (n < len)
+			break;
+	}
+}
+
+static int pieces_from_server(struct client *c, const uint8_t *data, size_t len)
+{
+	uint8_t head[VC_PIECE_HEAD];
+	vc_put_be32(head, (uint32_t)len);
+	return vc_buf_append(&c->pmi.to_task, head, sizeof(head)) < 0 ? -1 : vc_buf_append(&c->pmi.to_task, data, len);
 }
 
 static size_t pmi_from_task(struct client *c, const uint8_t *data, size_t len)
 {
 	struct vc_error err = VC_ERROR_INIT;
+	if (c->conf->pmi_open)
+		return pieces_from_task(c, data, len);
 	if (c->pmi.fd < 0)
 		return len;
 	if (vc_pmi_from_task(c->conf->pmi, data, len, &c->pmi.to_slurm, &err) < 0)
@@ -256,10 +365,14 @@ static void pmi_from_slurm(struct client *c)
 	ssize_t n = recv(c->pmi.fd, block, sizeof(block), MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0) {
+	if (n <= 0 && c->conf->pmi_open) {
+		c->pmi.over = !c->pmi.eof;
+		pieces_end(c);
+	} else if (n <= 0) {
 		pmi_close(c);
 		vc_mux_session_eof(c->session, VC_CH_PMI);
-	} else if (vc_pmi_from_slurm(c->conf->pmi, block, (size_t)n, &c->pmi.to_task, &err) < 0) {
+	} else if (c->conf->pmi_open ? pieces_from_server(c, block, (size_t)n) < 0
+				     : vc_pmi_from_slurm(c->conf->pmi, block, (size_t)n, &c->pmi.to_task, &err) < 0) {
 		pmi_broken(c, &err);
 	} else {
 		pmi_flush(c);
@@ -305,7 +418,7 @@ static void on_eof(void *ctx, struct vc_mux_session *s, enum vc_channel ch)
 	struct client *c = ctx;
 	(void)s;
 	if (ch == VC_CH_PMI) {
-		c->pmi.eof = true;
+		c->pmi.eof = c->pmi.fd >= 0 || !c->conf->pmi_open;
 		pmi_flush(c);
 		return;
 	}
@@ -647,9 +760,10 @@ static void poll_once(struct client *c)
 	}
 	if (p[1].revents && c->session && c->stdin_open)
 		take_stdin(c);
-	if (c->session && c->pmi.fd >= 0) {
+	if (c->session && (c->conf->pmi || c->conf->pmi_open)) {
 		pmi_flush(c);
-		if (c->pmi.fd >= 0 && (p[5].revents & (POLLIN | POLLHUP | POLLERR)))
+		pmi_resume(c);
+		if (c->session && c->pmi.fd >= 0 && (p[5].revents & (POLLIN | POLLHUP | POLLERR)))
 			pmi_from_slurm(c);
 	}
 	if (c->session)

@@ -28,6 +28,10 @@ struct vc_execclient {
 	struct vc_exec_start *start; // pty, rows, cols, term, stdin_open are filled from the local terminal by run
 	struct vc_pmi *pmi;	// the task takes part in PMI through pmi_fd; NULL: it does not
 	int pmi_fd;		// Slurm's end; closed by run
+	// Instead of pmi: the task's connections, one after another (libvc/pieces.h), go to what this opens when the first bytes
+	// of each come. -1: refused.
+	int (*pmi_open)(void *ctx);
+	void *pmi_ctx;
 	bool pty;		// ask for a terminal; local raw mode only when standard input is one
 	const char *where;	// for messages: "member 1 (vc123-1)"; may be NULL, connect may set it
 	uint32_t reconnect_ms;	// 0: the default

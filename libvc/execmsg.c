@@ -201,7 +201,8 @@ static int decode_start(struct json_object *obj, struct vc_execmsg *msg, struct 
 	st->stdin_open = true;
 	if (get_vector(obj, "argv", &budget, &st->argv, err) < 0 || get_vector(obj, "env", &budget, &st->env, err) < 0 ||
 	    decode_cwd(obj, st, err) < 0 || vc_json_u32(obj, "umask", 0777, &st->umask, err) < 0 ||
-	    vc_json_bool_opt(obj, "stdin", &st->stdin_open, err) < 0 || vc_json_bool_opt(obj, "pmi", &st->pmi, err) < 0 || decode_pty(obj, st, err) < 0 ||
+	    vc_json_bool_opt(obj, "stdin", &st->stdin_open, err) < 0 || vc_json_bool_opt(obj, "pmi", &st->pmi, err) < 0 ||
+	    vc_json_bool_opt(obj, "pmix", &st->pmix, err) < 0 || decode_pty(obj, st, err) < 0 ||
 	    decode_rlimits(obj, st, err) < 0 || decode_cpus(obj, st, err) < 0)
 		return -1;
 	if (!st->argv[0])
@@ -266,7 +267,7 @@ static int encode_start(struct json_object *obj, const struct vc_execmsg *msg, s
 				    args, VC_ARG_MAX, st->script_len, VC_SCRIPT_MAX);
 	if (add_vector(obj, "argv", st->argv) < 0 || add_vector(obj, "env", st->env) < 0 ||
 	    vc_json_add_int(obj, "umask", st->umask) < 0 || vc_json_add_bool(obj, "stdin", st->stdin_open) < 0 ||
-	    (st->pmi && vc_json_add_bool(obj, "pmi", true) < 0) ||
+	    (st->pmi && vc_json_add_bool(obj, "pmi", true) < 0) || (st->pmix && vc_json_add_bool(obj, "pmix", true) < 0) ||
 	    encode_rlimits(obj, st) < 0 || encode_cpus(obj, st) < 0 || encode_pty(obj, st) < 0)
 		return -1;
 	if (st->cwd && vc_json_add_bytes(obj, "cwd", st->cwd, strlen(st->cwd)) < 0)

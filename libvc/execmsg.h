@@ -49,6 +49,7 @@ struct vc_exec_start {
 	size_t script_len;
 	bool stdin_open; // false: the task reads /dev/null
 	bool pmi;	 // the task gets a socket for PMI, named by PMI_FD: channel VC_CH_PMI
+	bool pmix;	 // the same channel is its connection to the PMIx server that PMIX_SERVER_URI* names
 };
 
 struct vc_execmsg {

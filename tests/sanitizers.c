@@ -10,6 +10,8 @@
 
 const char *__asan_default_options(void);
 const char *__ubsan_default_options(void);
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_options(void);
 
 // Called before main and before the sanitizer itself is ready.
 __attribute__((no_sanitize_address)) const char *__asan_default_options(void)
@@ -20,4 +22,15 @@ __attribute__((no_sanitize_address)) const char *__asan_default_options(void)
 __attribute__((no_sanitize_address)) const char *__ubsan_default_options(void)
 {
 	return "print_stacktrace=1";
+}
+
+// What libpmix keeps until its process ends (vc-pmix).
+const char *__lsan_default_suppressions(void)
+{
+	return "leak:libpmix.so\n";
+}
+
+const char *__lsan_default_options(void)
+{
+	return "print_suppressions=0"; // a report of them would look like one of leaks
 }

@@ -87,6 +87,7 @@ static int prepare(void *ctx, uint64_t session, const struct taskrun_identity *i
 	const struct vc_log_ctx log = {.job = g->job};
 	enum slurmopt_tool tool = (enum slurmopt_tool)((uintptr_t)id->data - 1);
 	(void)session;
+	start->pmi = start->pmix = false; // no part of a Slurm command
 	if (slurmcmd_build(g->plan, &g->cmd, tool, start, err) < 0)
 		return -1;
 	vc_log_ctx(VC_LOG_DEBUG, &log, "runs %s for a guest", start->argv[0]);

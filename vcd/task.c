@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -390,20 +391,33 @@ static struct task *find_or_make(struct tasks *ts, struct share *s, struct glink
 	return new_task(ts, link, a, body, uid, err);
 }
 
-// How many members each host has: what PMI needs to know about the other tasks of the step.
+// The members of each host: what PMI and PMIx need to know about the other tasks of the step.
 static int add_layout(struct json_object *result, const struct plan *plan)
 {
 	vc_autojson struct json_object *layout = json_object_new_object();
-	vc_autofree uint32_t *counts = calloc(plan->n_hosts + 1, sizeof(*counts));
-	if (!layout || !counts)
-		return -1;
-	for (size_t i = 0; i < plan->n_members; i++)
-		counts[plan->members[i].host]++;
 	for (size_t i = 0; i < plan->n_hosts; i++) {
-		if (vc_json_add_u64(layout, plan->hosts[i].name, counts[i]) < 0)
+		if (vc_json_add(layout, plan->hosts[i].name, json_object_new_array()) < 0)
+			return -1;
+	}
+	for (size_t i = 0; i < plan->n_members; i++) {
+		const struct plan_member *m = &plan->members[i];
+		struct json_object *list = NULL;
+		if (vc_json_array(layout, plan->hosts[m->host].name, VC_MEMBERS_MAX, &list, NULL) < 0 ||
+		    json_object_array_add(list, json_object_new_string(m->name)) < 0)
 			return -1;
 	}
 	return vc_json_add(result, "layout", vc_steal(&layout));
+}
+
+// A word that only the cluster's owner and its hosts know: by it PMIx servers know the ranks of their step.
+static int add_token(struct json_object *result, const struct plan *plan)
+{
+	static const char context[] = "vcluster pmix 1";
+	uint8_t key[crypto_generichash_BYTES_MIN];
+	char text[2 * sizeof(key) + 1];
+	crypto_generichash(key, sizeof(key), (const uint8_t *)plan->secret, strlen(plan->secret), (const uint8_t *)context,
+			   sizeof(context) - 1);
+	return vc_json_add_str(result, "token", sodium_bin2hex(text, sizeof(text), key, sizeof(key)));
 }
 
 // The host's CPU behind each processor of the machine, where each has its own.
@@ -426,8 +440,8 @@ static struct json_object *attach_result(const struct tasks *ts, const struct sh
 	vc_json_add_str(result, "name", m->name);
 	vc_json_add_str(result, "cluster", plan->id);
 	vc_json_add_strv(result, "env_filter", ts->vcd->conf->env_filter);
-	if (a->layout)
-		(void)add_layout(result, plan); // without it only PMI does not work, and says so
+	if (a->layout && add_layout(result, plan) == 0)
+		(void)add_token(result, plan); // without them only PMI and PMIx do not work, and say so
 	add_cpus(result, w, m);
 	if (a->kind == KIND_SCRIPT && plan->spec->stage_out)
 		vc_json_add_strv(result, "stage_out", plan->spec->stage_out);

@@ -28,6 +28,7 @@ static void taken(void **state)
 	} cases[] = {
 		{"srun -n4 ./a.out -n 5", "srun --ntasks=4 -- ./a.out -n 5"},
 		{"srun --ntasks 4 -N 2 hostname", "srun --ntasks=4 --nodes=2 -- hostname"},
+		{"srun --mpi=pmix a", "srun --mpi=pmix -- a"},
 		{"srun -lu -K --mpi=pmi2 a", "srun --label --unbuffered --kill-on-bad-exit --mpi=pmi2 -- a"},
 		{"srun -K0 -K1 a", "srun --kill-on-bad-exit=0 --kill-on-bad-exit=1 -- a"},
 		{"srun -o out -e err -i in -D /tmp a", "srun -- a"},
@@ -82,7 +83,7 @@ static void refused(void **state)
 		{"srun -n", "needs a value"},
 		{"srun -n 0 a", "1 or more"},
 		{"srun -n 3;id a", "1 or more"},
-		{"srun --mpi=pmix a", "none or pmi2"},
+		{"srun --mpi=openmpi a", "none, pmi2, pmix"},
 		{"srun --mem=$(id) a", "size"},
 		{"srun --label=1 a", "no value"},
 		{"srun -w --foo a", "members"},

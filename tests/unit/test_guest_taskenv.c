@@ -34,6 +34,7 @@ static void plain_task(void **state)
 	assert_string_equal(vc_exec_getenv(&s, "HOSTNAME"), "vc1-1");
 	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_plm"), "slurm"); // the user's own
 	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_ras"), "^slurm");
+	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_osc"), "^ucx");
 	assert_string_equal(vc_exec_getenv(&s, "HYDRA_HOST_FILE"), "/run/vcluster/hostfile.hydra");
 	assert_string_equal(vc_exec_getenv(&s, "HYDRA_LAUNCHER"), "site"); // the site's before ours
 	assert_string_equal(vc_exec_getenv(&s, "SITE_A"), "1");

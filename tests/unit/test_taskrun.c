@@ -328,6 +328,7 @@ struct task {
 	size_t fed, got;
 	bool echo; // output must be the input's pattern
 	bool stdin_broken;
+	bool pmix;
 	struct vc_buf text, errtext;
 	int wstatus;
 };
@@ -349,6 +350,23 @@ static void client_bind(struct vc_exec_start *start)
 	start->cpu_count = 1;
 }
 
+// Where the bytes of the task's PMIx connection go: a cat, so that all come back.
+static int open_echo(void *ctx)
+{
+	int pair[2];
+	(void)ctx;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -1;
+	if (fork() == 0) {
+		dup2(pair[1], STDIN_FILENO);
+		dup2(pair[1], STDOUT_FILENO);
+		execlp("cat", "cat", NULL);
+		_exit(127);
+	}
+	close(pair[1]);
+	return pair[0];
+}
+
 static void client_main(struct task *t)
 {
 	struct vc_exec_start start;
@@ -363,7 +381,11 @@ static void client_main(struct task *t)
 		free(start.cwd);
 		start.cwd = strdup(t->cwd);
 	}
-	struct vc_execclient c = {.connect = client_connect, .start = &start, .pty = t->pty, .where = "the test", .reconnect_ms = 20000};
+	if (t->pmix) {
+		start.pmix = true;
+		vc_exec_setenv(&start, "PMIX_SERVER_URI41", "nspace.0;tcp4://127.0.0.1:1", &err);
+	}
+	struct vc_execclient c = {.pmi_open = t->pmix ? open_echo : NULL, .connect = client_connect, .start = &start, .pty = t->pty, .where = "the test", .reconnect_ms = 20000};
 	int rc = vc_execclient_run(&c, &result, &err);
 	vc_exec_start_clear(&start);
 	if (rc < 0) {
@@ -571,6 +593,50 @@ static void test_binding(void **state)
 	task_run(&t);
 	snprintf(expected, sizeof(expected), "%u\n", first_cpu());
 	assert_string_equal(text_of(&t.text), expected);
+	task_clear(&t);
+}
+
+#define PMIX_CONNECT "exec 3<>/dev/tcp/127.0.0.1/${PMIX_SERVER_URI41##*:}; "
+
+// The server that the variable names is the client's, behind a port of this machine: bytes pass both ways, more than
+// buffers hold.
+static void test_pmix(void **state)
+{
+	(void)state;
+	struct task t = TASK("bash", "-c", "echo $PMIX_SERVER_URI41 | sed 's/:[0-9]*$//'; " PMIX_CONNECT
+			     "head -c 3000000 /dev/zero >&3 & head -c 3000000 <&3 | wc -c");
+	t.pmix = true;
+	task_run(&t);
+	assert_string_equal(text_of(&t.text), "nspace.0;tcp4://127.0.0.1\n3000000\n");
+	assert_int_equal(t.wstatus, 0);
+	task_clear(&t);
+}
+
+// Programs of one task that run one after another have a connection each; what one has not read does not reach the next.
+static void test_pmix_again(void **state)
+{
+	(void)state;
+	struct task t = TASK("bash", "-c", PMIX_CONNECT "head -c 200000 /dev/zero >&3; exec 3>&-; " PMIX_CONNECT
+			     "echo second >&3; read x <&3; echo $x; exec 3>&-; for i in 1 2 3 4 5 6 7 8; do " PMIX_CONNECT
+			     "echo $i >&3; read x <&3; echo $x; exec 3>&-; done");
+	t.pmix = true;
+	task_run(&t);
+	assert_string_equal(text_of(&t.text), "second\n1\n2\n3\n4\n5\n6\n7\n8\n");
+	assert_int_equal(t.wstatus, 0);
+	task_clear(&t);
+}
+
+// Of another user's process the connection is closed at once, and the task's own still finds its server.
+static void test_pmix_stranger(void **state)
+{
+	(void)state;
+	if (getuid() != 0)
+		skip();
+	struct task t = TASK("bash", "-c", "setpriv --reuid=65534 --clear-groups bash -c '" PMIX_CONNECT
+			     "read -t 20 x <&3; echo stranger $?'; " PMIX_CONNECT "echo hello >&3; read x <&3; echo $x");
+	t.pmix = true;
+	task_run(&t);
+	assert_string_equal(text_of(&t.text), "stranger 1\nhello\n");
 	task_clear(&t);
 }
 
@@ -831,7 +897,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_status), cmocka_unit_test(test_explained),	      cmocka_unit_test(test_not_found),	  cmocka_unit_test(test_streams),
-		cmocka_unit_test(test_binding),
+		cmocka_unit_test(test_binding),	      cmocka_unit_test(test_pmix),	  cmocka_unit_test(test_pmix_again),	  cmocka_unit_test(test_pmix_stranger),
 		cmocka_unit_test(test_cat),	      cmocka_unit_test(test_cat_killed),  cmocka_unit_test(test_big_arguments),
 		cmocka_unit_test(test_terminal),      cmocka_unit_test(test_closed_output), cmocka_unit_test(test_closed_input),
 		cmocka_unit_test(test_script),	      cmocka_unit_test(test_signals),	  cmocka_unit_test(test_background),
