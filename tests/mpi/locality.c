@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What an MPI library knows of who shares memory: the ranks of MPI_COMM_TYPE_SHARED are exactly those that have this
 // machine's name, and a shared window is memory that all of them see. Rank 0 prints a line per rank in order, then "ok"
-// or "wrong"; the exit status is 0 only when all is right. With the argument "abort" rank 1 ends all the others instead.
+// or "wrong"; the exit status is 0 only when all is right. Instead, with an argument, "abort": rank 1 ends all the others;
+// "die": rank 1 dies of SIGKILL; "wait": rank 0 prints "step N" and all wait until somebody ends them.
 #include <mpi.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +84,22 @@ static void print_lines(const struct world *w, const char *line)
 	free(lines);
 }
 
+static void end_badly(const struct world *w, const char *how)
+{
+	const char *step = getenv("SLURM_STEP_ID");
+	if (w->rank == 1 && strcmp(how, "abort") == 0)
+		MPI_Abort(MPI_COMM_WORLD, 7);
+	if (w->rank == 1 && strcmp(how, "die") == 0)
+		raise(SIGKILL);
+	if (w->rank == 0 && strcmp(how, "wait") == 0) {
+		printf("step %s\n", step ? step : "?");
+		fflush(stdout);
+		for (;;)
+			pause();
+	}
+	MPI_Barrier(MPI_COMM_WORLD);
+}
+
 int main(int argc, char **argv)
 {
 	struct world w;
@@ -90,11 +108,8 @@ int main(int argc, char **argv)
 	int right, all, sum = 0;
 	MPI_Init(&argc, &argv);
 	gather_names(&w);
-	if (argc > 1 && strcmp(argv[1], "abort") == 0) {
-		if (w.rank == 1)
-			MPI_Abort(MPI_COMM_WORLD, 7);
-		MPI_Barrier(MPI_COMM_WORLD);
-	}
+	if (argc > 1)
+		end_badly(&w, argv[1]);
 	MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, w.rank, MPI_INFO_NULL, &shared);
 	snprintf(line, sizeof(line), "rank %d of %d on %s shares memory with", w.rank, w.size, name_of(&w, w.rank));
 	right = shared_is_right(&w, shared, line, sizeof(line)) && window_is_shared(shared);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Real MPI programs in a real image: plain `mpirun` of both libraries uses every member, with no option and no host file
-# named; `srun --mpi=pmi2` starts ranks in the members, and they share memory exactly where they share a machine; Debian's
-# hpcc runs all its parts on four machines.
+# named; `srun --mpi=pmi2` (MPICH) and `srun --mpi=pmix` (Open MPI) start ranks in the members, and they share memory
+# exactly where they share a machine; Debian's hpcc runs all its parts on four machines.
 #
 # One image of Debian with both libraries (contrib/recipes/hpcc.recipe: a user builds it), and one cluster of four machines
 # on two hosts, whose batch script does it all; each test looks at its part of the output.
@@ -14,11 +14,14 @@ IMAGE=hpcc
 setup_file() {
     local library
     require_vcd
+    as alice mkdir -p mpi
     as alice sh -c 'cat >hello_mpi.c' <"$TOP/contrib/examples/hello_mpi.c"
     as alice sh -c 'cat >locality.c' <"$TOP/tests/mpi/locality.c"
+    as alice sh -c 'cat >suite.c' <"$TOP/tests/mpi/suite.c"
     for library in mpich openmpi; do
-        as alice "mpicc.$library" -O2 -Wall -o "hello.$library" hello_mpi.c
-        as alice "mpicc.$library" -O2 -Wall -o "locality.$library" locality.c
+        as alice "mpicc.$library" -O2 -Wall -o "mpi/hello.$library" hello_mpi.c
+        as alice "mpicc.$library" -O2 -Wall -o "mpi/locality.$library" locality.c
+        as alice "mpicc.$library" -O2 -Wall -o "mpi/suite.$library" suite.c
     done
     as alice sh -c 'cat >hpcc.recipe' <"$TOP/contrib/recipes/hpcc.recipe"
     as alice vcctl image build hpcc.recipe
@@ -27,7 +30,7 @@ setup_file() {
 
 teardown_file() {
     as alice vcctl image rm "$IMAGE" || true
-    as alice rm -f hello_mpi.c locality.c hello.* locality.* hpcc.recipe hpccoutf.txt
+    as alice rm -rf mpi result hello_mpi.c locality.c suite.c hpcc.recipe
 }
 
 setup() { JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
@@ -36,10 +39,11 @@ teardown() { dump_logs; }
 
 # hpcc's own example input with a smaller matrix: all its parts run
 run_job() {
-    submit alice -N2 -n2 -c2 --mem=1000 --vcluster="$IMAGE" --vcluster-vms=2 ${VC_FULL:+--vcluster-stage-out=hpccoutf.txt} \
-        --export=ALL,VC_FULL="${VC_FULL:-}" \
-        --vcluster-stage-in=hello.mpich,hello.openmpi,locality.mpich <<'SCRIPT'
+    submit alice -N2 -n2 -c2 --mem=1000 --vcluster="$IMAGE" --vcluster-vms=2 --export=ALL,VC_FULL="${VC_FULL:-}" \
+        --vcluster-stage-in=mpi --vcluster-stage-out=result <<'SCRIPT'
 #!/bin/bash
+mkdir result && echo done >result/state
+cd mpi
 part() {
     echo "$1:"
     timeout "${LIMIT:-180}" "${@:2}"
@@ -52,14 +56,28 @@ part pmi2 srun -n8 -c1 --overcommit --mpi=pmi2 ./hello.mpich
 part locality srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich
 part cyclic srun -n8 -c1 --overcommit --distribution=cyclic --mpi=pmi2 ./locality.mpich
 part pmi2-abort srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich abort
-part left srun -n4 -c1 sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    grep -qs ^locality /proc/[0-9]*/comm || exit 0
+pmix="srun -n8 -c1 --overcommit --mpi=pmix"
+LIMIT=60 part pmix $pmix ./hello.openmpi
+LIMIT=60 part pmix-locality $pmix sh -c "./hello.openmpi >hello.out && ./locality.openmpi"
+LIMIT=60 part pmix-cyclic $pmix --distribution=cyclic ./locality.openmpi
+LIMIT=60 part pmix-suite $pmix ./suite.openmpi
+LIMIT=60 part pmix-two sh -c "$pmix --overlap ./hello.openmpi & $pmix --overlap ./hello.openmpi; wait"
+LIMIT=60 part pmix-abort $pmix ./locality.openmpi abort
+LIMIT=60 part pmix-die $pmix ./locality.openmpi die
+LIMIT=60 part pmix-scancel sh -c "$pmix ./locality.openmpi wait >wait.out 2>&1 &
+    until grep -q ^step wait.out; do sleep 0.2; done
+    scancel $SLURM_JOB_ID.\$(sed -n 's/^step //p' wait.out)
+    wait"
+LIMIT=60 part pmix-user $pmix sh -c 'echo $SLURM_PROCID $PMIX_GDS_MODULE $PMIX_SECURITY_MODE $PMIX_HOSTNAME $(hostname) $(id -u) $(id -g)'
+LIMIT=60 part left srun -n4 -c1 sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    grep -qsE "^(locality|suite|hello)" /proc/[0-9]*/comm || exit 0
     sleep 1
 done; echo left; exit 1'
 [ -n "$VC_FULL" ] || exit 0
 sed -e '/ Ns$/s/^1000/96/' -e '/ NBs$/s/^80/32/' /usr/share/doc/hpcc/examples/_hpccinf.txt >hpccinf.txt
 LIMIT=1200 part hpcc mpirun.openmpi hpcc
 grep -E '^(CommWorldProcs|HPL_N|Success)=' hpccoutf.txt
+cp hpccoutf.txt ../result/
 SCRIPT
     echo "$JOB"
 }
@@ -108,10 +126,63 @@ assert_ranks() {
     assert_equal "$(part_of cyclic | tail -n1)" "cyclic ended with 0"
 }
 
-@test "srun --mpi=pmi2: MPI_Abort of one rank ends all of them, and leaves none in any member" {
+# the ranks of "rank N of 8 ..." in the members, two by two, and for locality whom they share memory with
+assert_pairs() {
+    local rank expected= with=
+    for rank in 0 1 2 3 4 5 6 7; do
+        [ -z "${2:-}" ] || with=" shares memory with $((rank / 2 * 2)) $((rank / 2 * 2 + 1))"
+        expected+="rank $rank of 8 on vc$JOB-$((rank / 2))$with;"
+    done
+    assert_equal "$(part_of "$1" | grep -E '^(rank|ok|wrong)' | tr '\n' ';')" "$expected${2:+ok;}"
+}
+
+@test "srun --mpi=pmix: an Open MPI program's ranks are in the members, two steps at once" {
+    assert_pairs pmix
+    part_of pmix | grep -qx "pmix ended with 0"
+    assert_equal "$(part_of pmix-two | sort | uniq -c | awk '$2 == "rank" { print $1 $3 }' | xargs)" "20 21 22 23 24 25 26 27"
+    part_of pmix-two | grep -qx "pmix-two ended with 0"
+}
+
+# there each task has run another MPI program before
+@test "srun --mpi=pmix: ranks share memory exactly where they share a machine, in blocks and in turn" {
+    assert_pairs pmix-locality ok
+    part_of pmix-locality | grep -qx "pmix-locality ended with 0"
+    assert_contains "$(part_of pmix-cyclic)" "rank 0 of 8 on vc$JOB-0 shares memory with 0 2"
+    assert_contains "$(part_of pmix-cyclic)" "rank 7 of 8 on vc$JOB-3 shares memory with 5 7"
+    part_of pmix-cyclic | grep -qx ok
+}
+
+@test "srun --mpi=pmix: ring, collectives and one-sided communication between members" {
+    assert_equal "$(part_of pmix-suite | tr '\n' ';')" "ring ok;large ok;collectives ok;one-sided ok;pmix-suite ended with 0;"
+}
+
+@test "srun --mpi=pmix: the user's ids, the hash store and the member's name in each task" {
+    local rank expected= ids
+    ids="$(as alice id -u) $(as alice id -g)"
+    for rank in 0 1 2 3 4 5 6 7; do
+        expected+="$rank hash native vc$JOB-$((rank / 2)) vc$JOB-$((rank / 2)) $ids;"
+    done
+    assert_equal "$(part_of pmix-user | grep -v ended | sort | tr '\n' ';')" "$expected"
+}
+
+@test "srun --mpi=pmix: MPI_Abort, a rank that dies and scancel end the step" {
+    assert_contains "$(part_of pmix-abort)" "MPI_ABORT was invoked on rank 1"
+    [[ $(part_of pmix-abort | tail -n1) =~ ^'pmix-abort ended with '(7|137|143)$ ]]
+    [[ $(part_of pmix-die | tail -n1) =~ ^'pmix-die ended with '(137|143|9)$ ]]
+    [[ $(part_of pmix-scancel | tail -n1) =~ ^'pmix-scancel ended with '(0|137|143)$ ]]
+}
+
+@test "srun --mpi=pmi2: MPI_Abort of one rank ends all of them" {
     assert_contains "$(part_of pmi2-abort)" "application called MPI_Abort(MPI_COMM_WORLD, 7)"
     [[ $(part_of pmi2-abort | tail -n1) =~ ^'pmi2-abort ended with '(7|137)$ ]] # Abort's own, or that of the killed
+}
+
+@test "of steps that were ended no rank is left in any member" {
     assert_equal "$(part_of left | grep -v '^srun: ')" "left ended with 0"
+}
+
+@test "a directory was staged in to all members, and another out" {
+    assert_equal "$(as alice cat result/state)" done
 }
 
 @test "hpcc runs on four machines on two hosts" {
@@ -119,7 +190,7 @@ assert_ranks() {
     assert_contains "$(part_of hpcc)" "hpcc ended with 0"
     assert_equal "$(job_output "$JOB" | grep -E '^(CommWorldProcs|HPL_N|Success)=' | LC_ALL=C sort | xargs)" \
         "CommWorldProcs=4 HPL_N=96 Success=1"
-    assert_contains "$(as alice cat hpccoutf.txt)" "End of HPC Challenge"
+    assert_contains "$(as alice cat result/hpccoutf.txt)" "End of HPC Challenge"
 }
 
 @test "after that nothing is left" {
