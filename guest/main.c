@@ -3,6 +3,7 @@
 //
 // As PID 1 it never exits: the kernel would panic. What it cannot go on from is said on the console, then it powers off.
 #include <libgen.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,11 +26,17 @@ static const struct {
 	{"scancel", slurmtool_main}, {"squeue", slurmtool_main}, {"scontrol", slurmtool_main},
 };
 
+#define HEAP_KEPT (8 << 20) // bytes
+
 static int run_guest(struct vc_error *err)
 {
 	static struct agent agent; // PID 1's context lives as long as the guest
 	struct boot_params params;
 	signal(SIGPIPE, SIG_IGN);
+	// Buffers of streams come and go: heap that is given back at each turn and faulted in again costs an emulated machine
+	// more than the bytes' whole way does.
+	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
+	mallopt(M_MMAP_THRESHOLD, HEAP_KEPT);
 	if (boot_run(&params, err) < 0)
 		return -1;
 	int fd = port_open(&params.vsock_port, err);

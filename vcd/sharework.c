@@ -266,19 +266,23 @@ int sharework_no_network(struct sharework *w, struct vc_error *err)
 
 // --- disks ----------------------------------------------------------------------------------------------------
 
-// Others may pass (QEMU's user has to reach its files) but not list.
+static int make_passable(const char *path, struct vc_error *err)
+{
+	if (mkdir(path, 0711) < 0 && errno != EEXIST)
+		return vc_error_errno(err, "%s", path);
+	return chmod(path, 0711) < 0 ? vc_error_errno(err, "%s", path) : 0;
+}
+
+// A cluster's directory and that of all clusters: others may pass (QEMU's user has to reach its files) but not list,
+// whoever made them.
 static int make_dir(const char *path, struct vc_error *err)
 {
 	vc_autofree char *parent = strdup(path);
 	char *slash = parent ? strrchr(parent, '/') : NULL;
-	if (!slash)
-		return vc_error_set(err, VC_EHOST, "'%s' is not an absolute path", path);
+	if (!slash || slash == parent)
+		return vc_error_set(err, VC_EHOST, "'%s' is not a path of two or more parts", path);
 	*slash = '\0';
-	if (*parent && mkdir(parent, 0711) < 0 && errno != EEXIST)
-		return vc_error_errno(err, "%s", parent);
-	if (mkdir(path, 0711) < 0 && errno != EEXIST)
-		return vc_error_errno(err, "%s", path);
-	return chmod(path, 0711) < 0 ? vc_error_errno(err, "%s", path) : 0;
+	return make_passable(parent, err) < 0 ? -1 : make_passable(path, err);
 }
 
 // Runs a program to its end, its output on our standard error.

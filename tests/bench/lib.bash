@@ -73,11 +73,13 @@ ms() { printf '%d.%03d' "$(($1 / 1000))" "$(($1 % 1000))"; }
 seconds() { printf '%d.%06d' "$(($1 / 1000000))" "$(($1 % 1000000))"; }
 mib_per_s() { awk -v b="$1" -v us="$2" 'BEGIN { printf "%.3f", b / 1048576 / (us / 1e6) }'; }   # BYTES MICROSECONDS
 
-# interleave A B: calls `A PAIR` and `B PAIR` for each pair, the second first in every other one
+# interleave A B...: calls `A PAIR`, `B PAIR`... for each pair, in the other order in every other one
 interleave() {
-    local pair
+    local pair i
     for ((pair = 1; pair <= PAIRS; pair++)); do
-        if ((pair % 2)); then "$1" "$pair"; "$2" "$pair"; else "$2" "$pair"; "$1" "$pair"; fi
+        for ((i = 1; i <= $#; i++)); do
+            if ((pair % 2)); then "${!i}" "$pair"; else local j=$(($# + 1 - i)); "${!j}" "$pair"; fi
+        done
     done
 }
 
@@ -138,6 +140,7 @@ agent_start() {
     shift 3
     while [ $# -gt 0 ] && [ "$1" != -- ]; do words+=("$1"); shift; done
     [ $# -eq 0 ] || shift
+    rm -f "$WORK/$name.in" "$WORK/$name.out"         # of an agent in a lab that has ended
     mkfifo "$WORK/$name.in" "$WORK/$name.out"
     VCLAB_ID=$((FIRST_LAB + lab)) "$VCLAB" exec "$host" ${words[@]+"${words[@]}"} "$@" bash -c "$AGENT_LOOP" \
         <"$WORK/$name.in" >"$WORK/$name.out" 2>>"$WORK/$name.err" &

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // portpeer: the host's end of portinit.
 //
-//   portpeer SOCKET out|in BYTES     moves BYTES through the port; prints the microseconds that it took
+//   portpeer SOCKET [relay-]out|[relay-]in BYTES     moves BYTES through the port; prints the microseconds that it took
 //
 // The clock starts before the command is sent and stops at the last byte (out) or at the guest's answer (in).
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -67,6 +68,16 @@ static int put(int fd, uint64_t bytes, struct vc_error *err)
 	return 0;
 }
 
+static bool is_out(const char *direction)
+{
+	return !strcmp(direction, "out") || !strcmp(direction, "relay-out");
+}
+
+static bool is_in(const char *direction)
+{
+	return !strcmp(direction, "in") || !strcmp(direction, "relay-in");
+}
+
 static int measure(int fd, const char *direction, uint64_t bytes, uint64_t *ret_us, struct vc_error *err)
 {
 	char line[64];
@@ -74,7 +85,7 @@ static int measure(int fd, const char *direction, uint64_t bytes, uint64_t *ret_
 	uint64_t started = now_us();
 	if (write(fd, line, (size_t)len) != len)
 		return vc_error_errno(err, "write");
-	int rc = strcmp(direction, "out") == 0 ? get(fd, bytes, err) : put(fd, bytes, err) < 0 ? -1 : get(fd, 1, err);
+	int rc = is_out(direction) ? get(fd, bytes, err) : put(fd, bytes, err) < 0 ? -1 : get(fd, 1, err);
 	*ret_us = now_us() - started;
 	return rc;
 }
@@ -83,9 +94,9 @@ int main(int argc, char **argv)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	uint64_t bytes, us = 0;
-	if (argc != 4 || (strcmp(argv[2], "out") != 0 && strcmp(argv[2], "in") != 0) ||
+	if (argc != 4 || (!is_out(argv[2]) && !is_in(argv[2])) ||
 	    vc_parse_u64("bytes", argv[3], 1, BYTES_MAX, &bytes, &err) < 0) {
-		fprintf(stderr, "Usage: portpeer SOCKET out|in BYTES\n");
+		fprintf(stderr, "Usage: portpeer SOCKET [relay-]out|[relay-]in BYTES\n");
 		return 2;
 	}
 	vc_autoclose int fd = open_socket(argv[1], &err);
