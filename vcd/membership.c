@@ -34,6 +34,7 @@ struct membership_cluster {
 	struct membership *owner;
 	const struct plan *plan;
 	struct site_cluster *site; // NULL: given up
+	uint32_t *numbers;	   // the site's, by host of the plan
 	struct hostview *view;	   // the last one told
 	uint64_t told;		   // the newest epoch that the controller has acknowledged
 	struct peer_call *telling;
@@ -254,6 +255,7 @@ static void free_cluster(struct membership_cluster *c)
 		site_remove(c->owner->site, c->site);
 	peer_cancel(c->telling);
 	hostview_unref(c->view);
+	free(c->numbers);
 	free(c);
 }
 
@@ -339,7 +341,7 @@ static bool is_from(const struct membership_cluster *c, uint32_t number, const s
 	struct membership *m = c->owner;
 	if (msg->from == AGREE_WITNESS)
 		return number == m->controller;
-	return msg->from < c->plan->n_hosts && memberlinks_number(m->links, c->plan->hosts[msg->from].name) == number;
+	return msg->from < c->plan->n_hosts && c->numbers[msg->from] == number;
 }
 
 static void take_message(struct membership *m, uint32_t from, const char *id, const struct agree_msg *msg)
@@ -448,12 +450,12 @@ static int add_to_site(struct membership_cluster *c, const struct agree_durable 
 {
 	struct membership *m = c->owner;
 	struct agree_conf conf = {.times = agree_default_times(), .boot = m->boot};
-	vc_autofree uint32_t *numbers = calloc(c->plan->n_hosts + 1, sizeof(*numbers));
-	if (!numbers)
+	c->numbers = calloc(c->plan->n_hosts + 1, sizeof(*c->numbers));
+	if (!c->numbers)
 		return vc_error_errno(err, "membership");
 	for (size_t i = 0; i < c->plan->n_hosts; i++)
-		numbers[i] = memberlinks_number(m->links, c->plan->hosts[i].name);
-	c->site = site_add(m->site, &conf, d, numbers, (uint32_t)c->plan->n_hosts, c, now_ms());
+		c->numbers[i] = memberlinks_number(m->links, c->plan->hosts[i].name);
+	c->site = site_add(m->site, &conf, d, c->numbers, (uint32_t)c->plan->n_hosts, c, now_ms());
 	return 0;
 }
 

@@ -1024,26 +1024,22 @@ static void renew(struct member *m)
 		renewed(m, NULL, &err);
 }
 
-static int take_view(struct share *s, struct json_object *view, uint64_t epoch, struct vc_error *err)
+static void take_view(struct share *s, struct json_object *view, uint64_t epoch)
 {
 	json_object_put(s->view);
 	s->view = json_object_get(view);
 	s->epoch = epoch;
 	if (s->hook || (s->hook = viewhook_create(s->vcd, s->work)))
 		viewhook_view(s->hook, view, epoch);
-	if (save(s, err) < 0)
-		return -1;
 	for (size_t i = 0; i < s->n_members; i++)
 		push_view(&s->members[i]);
-	return 0;
 }
 
 static void on_agreed(void *ctx, struct json_object *view, uint64_t epoch)
 {
 	struct share *s = ctx;
-	struct vc_error err = VC_ERROR_INIT;
-	if (epoch > s->epoch && take_view(s, view, epoch, &err) < 0) // it is in the membership's record as well
-		vc_log_ctx(VC_LOG_ERR, &s->log, "view %" PRIu64 ": %s", epoch, err.text);
+	if (epoch > s->epoch) // it is in the membership's record: the share's own row is not written again
+		take_view(s, view, epoch);
 	answer(s);
 }
 
@@ -1077,7 +1073,9 @@ int share_view(struct share *s, struct json_object *view, struct rpc_request *re
 		return vc_error_set(err, VC_EBUSY, "the cluster is %s on host %s, not up", phase_names[s->phase], s->work->own_name);
 	if (!s->membership && join(s, true, err) < 0)
 		return -1;
-	if (epoch > s->epoch && take_view(s, view, epoch, err) < 0)
+	if (epoch > s->epoch)
+		take_view(s, view, epoch);
+	if (save(s, err) < 0)
 		return -1;
 	add_waiter(s, req, GOAL_VIEW, CONFIGURE_MS);
 	answer(s);

@@ -90,6 +90,39 @@ static void test_killed_and_back(void **state)
 	expect_all(3, "member 2 is gone"); // the test driver's domains ended with their vcd: t3 says so
 }
 
+static bool there(const char *dir, const char *name)
+{
+	char path[160];
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return access(path, F_OK) == 0;
+}
+
+// vc-fence acts on a deadline that passed, on no other, and one of it runs per host.
+static void test_fence(void **state)
+{
+	(void)state;
+	char dir[128], path[160], log[128];
+	char *argv[] = {VC_FENCE_PATH, "-c", v.hosts[0].conf, NULL};
+	snprintf(dir, sizeof(dir), "%s/t1/run/fence", v.munged.dir);
+	snprintf(log, sizeof(log), "%s/fence.log", v.munged.dir);
+	for (int i = 0; !there(dir, "00000007") && i < LIMIT_MS / 20; i++)
+		usleep(20000);
+	assert_true(there(dir, "00000007")); // vcd's own, of the cluster: its deadline is to come
+	snprintf(path, sizeof(path), "%s/passed", dir);
+	write_file(path, "{\"deadline_ms\": 1, \"action\": \"destroy\", \"domains\": [\"vc-none-0\"]}");
+	snprintf(path, sizeof(path), "%s/damaged", dir);
+	write_file(path, "{\"deadline_ms\": 1");
+	pid_t pid = spawn(argv, log);
+	for (int i = 0; there(dir, "passed") && i < LIMIT_MS / 20; i++)
+		usleep(20000);
+	assert_false(there(dir, "passed"));
+	assert_int_equal(wait_exit(spawn(argv, "/dev/null")), 1); // another one
+	assert_true(there(dir, "00000007") && there(dir, "damaged"));
+	kill(pid, SIGTERM);
+	assert_int_equal(wait_exit(pid), 0);
+	unlink(path);
+}
+
 // A host that is silent past every limit leaves; when it wakes up it learns that, and takes no one with it.
 static void test_stopped(void **state)
 {
@@ -107,6 +140,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_strangers),
+		cmocka_unit_test(test_fence),
 		cmocka_unit_test(test_killed_and_back),
 		cmocka_unit_test(test_stopped),
 	};
