@@ -16,7 +16,53 @@ teardown_file() { as alice vcctl image rm "$IMAGE" || true; }
 
 teardown() {
     [ -z "${JOB:-}" ] || lab_exec ctl scancel "$JOB" || true
+    [ -z "${RENAMED:-}" ] || name_back
     dump_logs
+}
+
+# ---- a host of another name ----
+
+ODD_NODE='Odd_2.x-07@é'
+
+rename_n2() {
+    local host
+    RENAMED=yes
+    for host in ctl n1 n2; do
+        lab_exec "$host" sh -ec 'cd /etc/slurm; cp slurm.conf slurm.conf.kept
+            sed -i "s/^NodeName=n\[1-2\]\(.*\)/NodeName=n1\1\nNodeName=$1 NodeHostname=n2 NodeAddr=n2\1/" slurm.conf
+            cd /etc/vcluster; cp vcd.conf vcd.conf.kept; echo "hosts = {\"$1=n2\"}" >>vcd.conf' sh "$ODD_NODE"
+    done
+    lab_exec n2 sh -c 'echo "host-name = \"$1\"" >>/etc/vcluster/vcd.conf' sh "$ODD_NODE"
+    restart_daemons
+}
+name_back() {
+    local host
+    for host in ctl n1 n2; do
+        lab_exec "$host" sh -c 'mv /etc/slurm/slurm.conf.kept /etc/slurm/slurm.conf; mv /etc/vcluster/vcd.conf.kept /etc/vcluster/vcd.conf'
+    done
+    restart_daemons
+    wait_nodes idle 60
+}
+restart_daemons() {
+    local host
+    lab restart ctl slurmctld
+    for host in n1 n2; do lab restart "$host" slurmd; done
+    for host in ctl n1 n2; do lab restart "$host" vcd; done
+}
+odd_is_idle() { lab_exec ctl sinfo -hN -t idle -o %N | grep -qxF "$ODD_NODE"; }
+
+@test "a host with a NodeName of letters, digits, other bytes: machines run there, and it is shown and checked by it" {
+    rename_n2
+    wait_until 60 "$ODD_NODE to be idle" odd_is_idle
+    submit alice -N2 --mem=400 --vcluster="$IMAGE" --wrap='srun -N2 -n2 sh -c "echo \$SLURMD_NODENAME \$(hostname)" | sort'
+    wait_job "$JOB" 180
+    assert_job_completed "$JOB"
+    assert_equal "$(job_output "$JOB" | awk '{ print $1 }' | sort | xargs)" "$(printf '%s\n' n1 "$ODD_NODE" | sort | xargs)"
+    assert_contains "$(job_output "$JOB")" "vc$JOB-1"
+    assert_contains "$(as alice vcctl show "$JOB")" "$ODD_NODE"
+    run lab_exec ctl vcctl check --json
+    assert_equal "$status" 0
+    assert_contains "$(python3 -c 'import json,sys; print(*json.load(sys.stdin)["hosts"])' <<<"$output")" "$ODD_NODE"
 }
 
 # Arguments, a directory and a variable with quotes, blanks, newlines, backslashes, dollars, bytes that are not UTF-8, and

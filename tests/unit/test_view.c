@@ -69,7 +69,10 @@ static const struct {
 	{"m.name", "\"vc123-0\"", "two members"},
 	{"m.addr", "\"10.42.0\"", "address"},
 	{"m.addr", "\"localhost\"", "address"},
-	{"m.host", "\"n1;reboot\"", "host or site"},
+	{"m.host", "\"n1 reboot\"", "host or site"},
+	{"m.host", "\"n[1\"", "host or site"},
+	{"m.host", "\"\"", "host or site"},
+	{"m.host", "\"Odd_2.x-07@\u00e9;x\"", "digest"}, // a name that Slurm takes, but not the one that was sealed
 	{"m.site", "\"\"", "host or site"},
 	{"m.state", "\"dead\"", "state"},
 	{"m.incarnation", "0", "incarnation"},

@@ -30,7 +30,7 @@ static bool is_hex(const char *s, size_t len)
 	return strlen(s) == len && strspn(s, "0123456789abcdef") == len;
 }
 
-// What a DNS or a Slurm node name may hold: safe in a host file, in a line of words and as an argument.
+// What a DNS name may hold: safe in a host file, in a line of words and as an argument.
 static bool is_name(const char *s, size_t max)
 {
 	size_t len = strlen(s);
@@ -40,6 +40,17 @@ static bool is_name(const char *s, size_t max)
 		if (!isalnum((unsigned char)s[i]) && !strchr("-_.", s[i]))
 			return false;
 	return true;
+}
+
+// Slurm takes more in a NodeName: all but what its host lists are written with. It stays within JSON and the mapped view.
+static bool is_node_name(const char *s, size_t max)
+{
+	size_t len = strlen(s);
+	for (size_t i = 0; i < len; i++) {
+		if ((unsigned char)s[i] <= ' ' || s[i] == 0x7f || strchr(",[]", s[i]))
+			return false;
+	}
+	return len > 0 && len <= max;
 }
 
 static bool is_addr(const char *s)
@@ -54,7 +65,7 @@ static int check_member(const struct view_member *m, struct vc_error *err)
 		return vc_error_set(err, VC_EPROTO, "member %u: '%.64s' is not a host name", m->rank, m->name);
 	if (!is_addr(m->addr))
 		return vc_error_set(err, VC_EPROTO, "member %u: '%.64s' is not a numeric address", m->rank, m->addr);
-	if (!is_name(m->host, VC_HOSTNAME_MAX) || !is_name(m->site, VC_NAME_MAX))
+	if (!is_node_name(m->host, VC_HOSTNAME_MAX) || !is_name(m->site, VC_NAME_MAX))
 		return vc_error_set(err, VC_EPROTO, "member %u: its host or site is not a name", m->rank);
 	if ((unsigned)m->state >= VIEW_STATES)
 		return vc_error_set(err, VC_EPROTO, "member %u: no such state", m->rank);
