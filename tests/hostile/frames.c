@@ -2,7 +2,8 @@
 // Raw frames, for tests/system/tenant_guest.bats: static, so that it runs in a guest of busybox alone.
 //
 //   frames send IFACE DST SRC TEXT [N]              N Ethernet frames of the experimental type 0x88b5, as root
-//   frames listen IFACE TEXT SECONDS                0 when such a frame comes, 1 when none does
+//   frames listen IFACE TEXT SECONDS                "heard" when such a frame comes; "silence" when one of "end-TEXT" came,
+//                                                   and it not before nor soon after; "deaf" when neither comes
 //   frames macs IFACE N                             N frames from as many random source addresses, to everybody
 //   frames port SECONDS                             garbage, false lengths and floods into the guest link, in the place
 //                                                   of vcguestd, whose descriptor root can have
@@ -26,6 +27,7 @@
 
 #define TYPE 0x88b5 // local experimental use
 #define FRAME_LEN 128
+#define LATE_MS 500 // what was sent before "end-TEXT" may take another way
 
 static int fail(const char *what)
 {
@@ -75,30 +77,47 @@ static int send_frames(const char *iface, const uint8_t dst[6], const uint8_t sr
 	return 0;
 }
 
-static int listen_for(const char *iface, const char *text, int seconds)
+static int64_t now_ms(void)
 {
-	uint8_t frame[2048];
-	int index, fd = packet_socket(iface, &index);
-	time_t end = time(NULL) + seconds;
-	if (fd < 0)
-		return fail(iface);
-	puts("listening");
-	fflush(stdout);
-	while (time(NULL) < end) {
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+// The text of the next frame, "" when none comes before end.
+static const char *next_text(int fd, int64_t end, uint8_t frame[2048])
+{
+	for (int64_t left; (left = end - now_ms()) > 0;) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		if (poll(&p, 1, 200) <= 0)
-			continue;
-		ssize_t n = recv(fd, frame, sizeof(frame) - 1, 0);
+		ssize_t n = poll(&p, 1, (int)left) > 0 ? recv(fd, frame, 2047, 0) : 0;
 		if (n <= 14)
 			continue;
 		frame[n] = 0;
-		if (strcmp((char *)frame + 14, text) == 0) {
-			printf("heard %s\n", text);
-			return 0;
-		}
+		return (char *)frame + 14;
 	}
-	puts("silence");
-	return 1;
+	return "";
+}
+
+static int listen_for(const char *iface, const char *text, int seconds)
+{
+	uint8_t frame[2048];
+	char over[FRAME_LEN];
+	const char *came, *said = "deaf";
+	int index, fd = packet_socket(iface, &index);
+	int64_t end = now_ms() + seconds * 1000;
+	if (fd < 0)
+		return fail(iface);
+	snprintf(over, sizeof(over), "end-%s", text);
+	puts("listening");
+	fflush(stdout);
+	while (*(came = next_text(fd, end, frame)) && strcmp(came, text) != 0) {
+		if (strcmp(came, over) != 0)
+			continue;
+		said = "silence";
+		end = now_ms() + LATE_MS;
+	}
+	puts(*came ? "heard" : said);
+	return *came ? 0 : 1;
 }
 
 static int send_vxlan(const char *host, int port, unsigned vni, const char *text)

@@ -53,16 +53,18 @@ vni() { field "$1" 'd["plan"]["net"]["vni"]'; }
 short_id() { field "$1" 'd["plan"]["cluster"]["id"][:8]'; }
 host_addr() { field alice "[h['addr'] for h in d['plan']['hosts'] if h['name'] == '$1'][0]"; }
 
-# hears USER RANK TEXT COMMAND...: what that member hears of a frame with TEXT while COMMAND runs: "heard" or "silence"
+# hears USER RANK TEXT COMMAND...: what that member hears of a frame with TEXT that COMMAND sends: "heard" or "silence".
+# Its own cluster's other member sends a frame afterwards, which ends the silence, and without which it is none.
 hears() {
-    local out=$BATS_TEST_TMPDIR/hears pid
+    local out=$BATS_TEST_TMPDIR/hears other=$((1 - $2)) pid
     : >"$out"
-    in_guest "$1" "$2" /tmp/frames listen eth0 "$3" "${LISTEN:-6}" >"$out" &
+    in_guest "$1" "$2" /tmp/frames listen eth0 "$3" 30 >"$out" &
     pid=$!
     wait_until 30 "the listener in member $2 of $1" grep -q listening "$out" || return
     "${@:4}" >"$BATS_TEST_TMPDIR/sent" 2>&1 || true
+    in_guest "$1" "$other" /tmp/frames send eth0 "$ALL" "$(mac "$1" "$other")" "end-$3" || true
     wait "$pid" || true
-    grep -oE '^(heard|silence)' "$out"
+    grep -oE '^(heard|silence|deaf)' "$out"
 }
 
 @test "ARP, IPv6 link-local and broadcasts stay in their cluster" {

@@ -29,7 +29,12 @@ teardown_file() {
 
 setup() { JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
 
-teardown() { dump_logs; }
+teardown() {
+    [ -z "${SLOW:-}" ] || kill "$SLOW" || true
+    lab_exec ctl sh -c 'cd /etc/vcluster; [ ! -e vcd.conf.kept ] || { mv vcd.conf.kept vcd.conf; kill -HUP "$(cat /run/vclab/vcd.pid)"; }'
+    as bob sh -c 'vcctl image rm big' >/dev/null 2>&1 || true
+    dump_logs
+}
 
 show_field() { python3 -c 'import json,sys; d=json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$BATS_FILE_TMPDIR/show" "$1"; }
 short_id() { show_field 'd["plan"]["cluster"]["id"][:8]'; }
@@ -216,6 +221,44 @@ cannot() {
     works bob vcctl list
     run as alice ./hostile requests 100 "$JOB"
     assert_equal "$output" "requests 100 busy 36 other-errors 0"
+}
+
+builder_runs() { lab_exec ctl pgrep -x vc-build; }
+no_builder() { ! builder_runs; }
+
+@test "a user has a number of builds at a time, others build meanwhile" {
+    local user
+    for user in alice bob; do
+        import_busybox "$user" "$IMAGE"
+        as "$user" sh -c 'printf "name = \"%s\"\nbase = \"import:%s.tar\"\ncommands = {\"%s\"}\n" slow "$1" "sleep 120; : $$" >slow.recipe
+            printf "name = \"%s\"\nbase = \"import:%s.tar\"\ncommands = {\"%s\"}\n" quick "$1" true >quick.recipe' sh "$IMAGE"
+    done
+    "$VCLAB" exec ctl --user bob vcctl image build slow.recipe >"$BATS_TEST_TMPDIR/slow" 2>&1 3>&- &
+    SLOW=$!
+    wait_until 60 "bob's build" builder_runs
+    refused 1 5 -- bob vcctl image build quick.recipe
+    assert_contains "$output" "image-build-jobs-per-user"
+    works alice vcctl image build quick.recipe # the positive control, and not held up
+    kill "$SLOW"
+    wait "$SLOW" || true
+    SLOW=
+    wait_until 20 "bob's build to end" no_builder
+    works bob vcctl image build quick.recipe
+    for user in alice bob; do as "$user" sh -c 'vcctl image rm quick; rm -f slow.recipe quick.recipe'; done
+    as bob vcctl image rm "$IMAGE"
+}
+
+@test "a user has so much room for images, others have theirs" {
+    as bob sh -ec 'mkdir -p big && head -c 5M /dev/urandom >big/data && tar -cf big.tar -C big . && rm -r big && vcctl image import big big.tar'
+    lab_exec ctl sh -c 'cp /etc/vcluster/vcd.conf /etc/vcluster/vcd.conf.kept; echo "image-space-per-user = 4M" >>/etc/vcluster/vcd.conf
+        kill -HUP "$(cat /run/vclab/vcd.pid)"; vcctl ping'
+    refused 1 -- bob vcctl image import more big.tar
+    assert_contains "$output" " MiB, the site allows 4 (image-space-per-user)"
+    refused 1 -- carol sh -c 'cp /dev/null more.tar; head -c 6M /dev/zero >more.tar; vcctl image import more more.tar'
+    assert_contains "$output" "is more than the 4 MiB that the site still allows you"
+    import_busybox carol small # the positive control
+    as carol vcctl image rm small
+    as bob rm -f big.tar
 }
 
 # milliseconds of the slowest of N calls
