@@ -63,6 +63,15 @@ no_builder() { ! builder_runs && [ -z "$(builds)" ]; }
     assert_contains "$(job_output "$JOB")" "CANCELLED AT"
 }
 
+@test "scancel of a job whose machine hangs: it is destroyed, the host is free within the epilog's limit" {
+    start_job 'echo up; sleep 600' -N1 -w "$HOST"
+    job_runs "$JOB"
+    lab_exec "$HOST" sh -c 'kill -STOP $(cat /run/libvirt/qemu/vc-*.pid)'
+    lab_exec ctl scancel "$JOB"
+    free_within 40 # KillWait, and what libvirt gives a machine before it kills it
+    assert_equal "$(job_state "$JOB")" CANCELLED
+}
+
 @test "an salloc that is interrupted while its cluster starts leaves nothing" {
     "$VCLAB" exec ctl --user alice salloc -N2 --mem=400 --vcluster="$IMAGE" true 3>&- &
     local client=$!

@@ -58,6 +58,7 @@ slurmd_timeout() { SLURMD_TIMEOUT=$1; lab_exec ctl sh -c 'sed -i "s/^SlurmdTimeo
 
 @test "a host loses its power under a job: NODE_FAIL without requeue, the other host is free" {
     slurmd_timeout 8
+    vcd_conf ctl 'release-timeout = "5s"' # for the host that cannot answer any more
     start_job 'echo up; sleep 600' -N2 --no-requeue
     job_runs "$JOB"
     lab kill "$HOST"

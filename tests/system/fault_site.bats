@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Faults of a site: full directories, and an upgrade while clusters run.
+# Faults of a site: full directories, clocks that jump, and an upgrade while clusters run.
 
 load faults
 
@@ -106,6 +106,47 @@ import_big() {
     assert_equal "$(lab_exec ctl find /var/lib/vcluster/images/builds /var/lib/vcluster/images/incoming -mindepth 1)" ""
     empty ctl
     ends_well 20
+}
+
+# ---- clocks ----
+
+# with_clock HOST: vcd there runs by a wall clock that clock sets, seconds off; other clocks are the true ones
+with_clock() {
+    local asan so=$BATS_TEST_TMPDIR/wallclock.so
+    [ -e "$so" ] || gcc -std=gnu11 -D_GNU_SOURCE -O2 -fPIC -shared "$TOP/tests/system/wallclock.c" -o "$so"
+    lab_exec "$1" sh -c 'cat >/run/vclab/wallclock.so' <"$so"
+    asan=$(lab_exec "$1" sh -c 'ldd /usr/sbin/vcd | sed -n "s/.*=> \(.*libasan[^ ]*\) .*/\1/p"') # comes first or not at all
+    clock "$1" +0
+    printf 'LD_PRELOAD="%s /run/vclab/wallclock.so"\nWALLCLOCK=/run/vclab/clock\n' "$asan" |
+        lab_exec "$1" sh -c 'cat >/run/vclab/vcd.env'
+    lab restart "$1" vcd
+}
+clock() { lab_exec "$1" sh -c 'echo "$1" >/run/vclab/clock.new && mv /run/vclab/clock.new /run/vclab/clock' clock "$2"; }
+DAYS=259200 # three
+
+# the last line that vcd on HOST logged carries a date of that many days from now
+log_is_days_off() { [ "$(lab log "$1" vcd | tail -n 1 | cut -c1-10)" = "$(date -d "$2 days" +%F)" ]; }
+
+@test "wall clocks jump on the controller and a host during a start and a run: nothing is noticed" {
+    RESTORE=yes
+    with_clock ctl
+    with_clock "$HOST"
+    start_job 'echo ran on $(hostname); while [ ! -e /tmp/go ]; do sleep 0.2; done' -N2
+    job_phase "$JOB" booting
+    clock ctl +$DAYS
+    clock "$HOST" -$DAYS
+    wait_until 120 "job $JOB to run" job_says "$JOB" "ran on vc$JOB-0"
+    log_is_days_off ctl 3
+    log_is_days_off "$HOST" -3
+    clock ctl -$DAYS
+    clock "$HOST" +$DAYS
+    as alice vcctl exec "$JOB" 1 -- true
+    as alice vcctl exec "$JOB" 0 -- touch /tmp/go
+    wait_job "$JOB" 60
+    assert_ran_once "$JOB"
+    clock ctl +0
+    clock "$HOST" +0
+    ends_well 30 "$JOB"
 }
 
 # ---- upgrade ----
