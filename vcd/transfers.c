@@ -86,12 +86,15 @@ int transfer_serve(struct transfer *tr, struct vc_error *err)
 	return start_pipeline(tr, holding, NULL, dialer, err);
 }
 
-static int start_fetch(struct transfer *tr, const struct transfer_args *args, struct vc_error *err)
+// holding: of a repair, else NULL; taken.
+static int start_fetch(struct transfer *tr, const struct transfer_args *args, struct holding *holding, struct vc_error *err)
 {
 	struct transfers *t = tr->owner;
 	struct chain *chain = chain_create(args->head, args->hosts, args->n_hosts, t->vcd->conf->host_name, err);
-	if (!chain)
+	if (!chain) {
+		holding_close(holding);
 		return -1;
+	}
 	size_t n = chain_length(chain);
 	vc_autofree const char **hosts = calloc(n + 1, sizeof(*hosts));
 	for (size_t i = 0; hosts && i < n; i++)
@@ -100,9 +103,10 @@ static int start_fetch(struct transfer *tr, const struct transfer_args *args, st
 				      : (vc_error_errno(err, "chain of hosts"), NULL);
 	if (!dialer) {
 		chain_destroy(chain);
+		holding_close(holding);
 		return -1;
 	}
-	return start_pipeline(tr, NULL, chain, dialer, err);
+	return start_pipeline(tr, holding, chain, dialer, err);
 }
 
 // --- wishes -------------------------------------------------------------------------------------------------------------
@@ -120,7 +124,7 @@ struct transfer_wish *transfers_want(struct transfers *t, const struct transfer_
 	}
 	if (!tr->pipeline && !store_has(t->store, tr->digest)) {
 		tr->begun = now_of(t);
-		if (start_fetch(tr, args, err) < 0) {
+		if (start_fetch(tr, args, NULL, err) < 0) {
 			free(wish);
 			return NULL; // the timer frees tr
 		}
@@ -130,6 +134,40 @@ struct transfer_wish *transfers_want(struct transfers *t, const struct transfer_
 	TAILQ_INSERT_TAIL(&tr->wishes, wish, link);
 	if (store_has(t->store, tr->digest))
 		uv_async_send(t->async); // done() must not come from inside
+	return wish;
+}
+
+static void stop_pipeline(struct transfer *tr);
+
+// Whoever is served from a damaged copy asks the next host.
+static int end_serving(struct transfers *t, const char *digest, struct vc_error *err)
+{
+	struct transfer *tr = transfer_find(t, digest);
+	if (tr && tr->pipeline && (!tr->serving || tr->repair))
+		return vc_error_set(err, VC_EBUSY, "image %.12s is just being fetched or repaired", digest);
+	if (tr && tr->pipeline)
+		stop_pipeline(tr);
+	return 0;
+}
+
+struct transfer_wish *transfers_repair(struct transfers *t, const struct transfer_args *args, struct holding *damaged, struct vc_error *err)
+{
+	struct transfer_wish *wish = calloc(1, sizeof(*wish));
+	if (!wish)
+		vc_error_errno(err, "image %.12s", args->digest);
+	struct transfer *tr = wish && end_serving(t, args->digest, err) == 0 ? transfer_make(t, args->digest, err) : NULL;
+	if (!tr || store_pin(t->store, tr->digest, tr->pin, err) < 0) {
+		holding_close(damaged);
+		free(wish);
+		return NULL; // the timer frees tr
+	}
+	tr->repair = true;
+	if (start_fetch(tr, args, damaged, err) < 0) {
+		free(wish);
+		return NULL;
+	}
+	*wish = (struct transfer_wish){.transfer = tr, .progress = args->progress, .done = args->done, .ctx = args->ctx};
+	TAILQ_INSERT_TAIL(&tr->wishes, wish, link);
 	return wish;
 }
 
@@ -241,8 +279,8 @@ static void report(struct transfer *tr, const struct pipeline_status *s)
 		vc_log_err("image %.12s: host %s sent bytes that are not those of the image: check its memory and disk",
 			   tr->digest, s->bad_host);
 	if (s->damaged && !tr->told_damaged)
-		vc_log_err("image %.12s: this host's copy is damaged: stop vcd, remove it from image-dir, start vcd; the next start "
-			   "of a cluster brings it again", tr->digest);
+		vc_log_err("image %.12s: this host's copy is damaged: %s", tr->digest, tr->repair ? "and cannot be repaired" :
+			   "it is repaired when nobody is served from it; `vcctl image fsck --repair` does it at once");
 	tr->told_bad = tr->told_bad || s->bad_host[0];
 	tr->told_damaged = tr->told_damaged || s->damaged;
 }
@@ -279,10 +317,16 @@ static void look_at_pipeline(struct transfer *tr, uint64_t now)
 
 static void transfer_free(struct transfer *tr)
 {
-	if (tr->serving)
+	struct transfers *t = tr->owner;
+	bool damaged = tr->told_damaged && !tr->repair && !t->stopped && t->damaged;
+	char digest[DIGEST_HEX_LEN];
+	memcpy(digest, tr->digest, sizeof(digest));
+	if (tr->serving || tr->repair)
 		store_unpin(tr->owner->store, tr->digest, tr->pin);
 	LIST_REMOVE(tr, link);
 	free(tr);
+	if (damaged)
+		t->damaged(t->damaged_ctx, digest);
 }
 
 static void look(struct transfers *t)
@@ -357,6 +401,12 @@ struct transfers *transfers_create(struct vcd *vcd, struct vc_error *err)
 	uv_run(&vcd->loop, UV_RUN_NOWAIT);
 	transfers_destroy(t);
 	return NULL;
+}
+
+void transfers_on_damage(struct transfers *t, void (*fn)(void *ctx, const char *digest), void *ctx)
+{
+	t->damaged = fn;
+	t->damaged_ctx = ctx;
 }
 
 void transfers_stop(struct transfers *t)

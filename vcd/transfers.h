@@ -43,11 +43,18 @@ struct transfer_args {
 	void *ctx;
 };
 
+// fn is called when a copy that was served turned out damaged, after nobody is served from it any more.
+void transfers_on_damage(struct transfers *t, void (*fn)(void *ctx, const char *digest), void *ctx);
+
 struct transfers *transfers_create(struct vcd *vcd, struct vc_error *err);
 void transfers_stop(struct transfers *t); // done() is not called any more
 void transfers_destroy(struct transfers *t);
 
 struct transfer_wish *transfers_want(struct transfers *t, const struct transfer_args *args, struct vc_error *err);
+// The same for an image that is here, and of which `damaged` (taken in every case) lacks chunks: they are fetched and written into their place.
+// VC_EBUSY: it is just coming.
+struct holding;
+struct transfer_wish *transfers_repair(struct transfers *t, const struct transfer_args *args, struct holding *damaged, struct vc_error *err);
 // done() is not called. A transfer that nobody waits for any more, here or behind, ends, unless it is to go on. NULL is fine.
 void transfer_cancel(struct transfer_wish *wish, bool go_on);
 

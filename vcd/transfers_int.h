@@ -43,6 +43,7 @@ struct transfer {
 	TAILQ_HEAD(, parked) parked;
 	uint64_t begun, told, told_bytes, complete_at; // loop time; bytes at the last report
 	bool serving;	 // the image is in the store, and pinned
+	bool repair;	 // so it is from the beginning
 	bool publishing; // in a worker
 	bool stopping;
 	bool go_on;	 // although nobody waits
@@ -59,6 +60,8 @@ struct transfers {
 	uv_async_t *async;
 	uv_timer_t timer;
 	bool timer_up, stopped;
+	void (*damaged)(void *ctx, const char *digest);
+	void *damaged_ctx;
 };
 
 struct transfer *transfer_find(struct transfers *t, const char *digest);

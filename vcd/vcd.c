@@ -33,6 +33,7 @@
 #include "vcd/stage.h"
 #include "vcd/state.h"
 #include "vcd/transfers.h"
+#include "vcd/fsck.h"
 #include "vcd/work.h"
 
 #define FILES_WANTED 65536 // descriptors: connections of all tasks of a large host, guests, images
@@ -178,8 +179,8 @@ static int create_modules(struct vcd *vcd, struct vc_error *err)
 	// images before clusters: a cluster that is taken back may need one at once
 	if (!(vcd->images = images_create(vcd, err)))
 		return -1;
-	// what moves images between hosts
-	if (!(vcd->transfers = transfers_create(vcd, err)))
+	// what moves images between hosts, and what repairs them with that
+	if (!(vcd->transfers = transfers_create(vcd, err)) || !(vcd->fsck = fsck_create(vcd, err)))
 		return -1;
 	// who is there; the shares of this host join it
 	if (!(vcd->membership = membership_create(vcd, err)))
@@ -340,6 +341,8 @@ void vcd_stop(struct vcd *vcd)
 		host_stop(vcd->host);
 	if (vcd->membership)
 		membership_stop(vcd->membership);
+	if (vcd->fsck)
+		fsck_stop(vcd->fsck);
 	if (vcd->transfers)
 		transfers_stop(vcd->transfers);
 	if (vcd->images)
@@ -362,6 +365,7 @@ void vcd_destroy(struct vcd *vcd)
 	clusters_destroy(vcd->clusters);
 	host_destroy(vcd->host);
 	membership_destroy(vcd->membership);
+	fsck_destroy(vcd->fsck);
 	transfers_destroy(vcd->transfers);
 	images_destroy(vcd->images);
 	slurmcheck_destroy(vcd->slurmcheck);

@@ -23,6 +23,7 @@ struct rpc;
 struct server;
 struct slurmcheck;
 struct state;
+struct fsck;
 struct transfers;
 struct work;
 
@@ -40,6 +41,7 @@ struct vcd {
 	struct images *images;
 	struct transfers *transfers;
 	struct membership *membership; // agreement with other hosts, witness on the controller
+	struct fsck *fsck;
 	struct host *host;
 	struct clusters *clusters; // methods everywhere, clusters on the controller
 	struct server *server;

@@ -18,6 +18,7 @@ enum opt {
 	OPT_PTY = 1 << 14,
 	OPT_ROOT = 1 << 15,
 	OPT_REFRESH = 1 << 16,
+	OPT_REPAIR = 1 << 17,
 };
 
 static const struct verb {
@@ -53,6 +54,8 @@ static const struct verb {
 	{"image", "log", "NAME", "the end of the last build's log", "vcctl image log mpich", OPT_JSON, 1, 1, ctl_image_log},
 	{"image", "stage", "NAME HOSTS", "put it on hosts before a job needs it (admins)", "vcctl image stage mpich n[1-8]", OPT_JSON,
 	 2, 2, ctl_image_stage},
+	{"image", "fsck", "HOSTS [NAME]", "read copies again; --repair: fetch what is damaged (admins)",
+	 "vcctl image fsck --repair n[1-8] mpich", OPT_JSON | OPT_REPAIR, 1, 2, ctl_image_fsck},
 	{"check", NULL, "", "is the site set up right, is anything orphaned", "vcctl check", OPT_JSON, 0, 0, ctl_check},
 	{"ping", NULL, "", "does the local vcd answer", "vcctl ping", OPT_JSON, 0, 0, ctl_ping},
 };
@@ -91,7 +94,8 @@ static int help_verb(const struct verb *v)
 		unsigned bit;
 		const char *text;
 	} names[] = {{OPT_JSON, " [--json]"}, {OPT_ALL, " [--all]"}, {OPT_WATCH, " [--watch]"}, {OPT_PUBLIC, " [--public]"},
-		     {OPT_PTY, " [--pty]"},	     {OPT_ROOT, " [--root]"}, {OPT_REFRESH, " [--refresh]"}};
+		     {OPT_PTY, " [--pty]"},	     {OPT_ROOT, " [--root]"}, {OPT_REFRESH, " [--refresh]"},
+		     {OPT_REPAIR, " [--repair]"}};
 	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++)
 		if (v->options & names[i].bit)
 			fputs(names[i].text, stdout);
@@ -123,6 +127,7 @@ static const struct option long_options[] = {
 	{"json", no_argument, NULL, OPT_JSON},	     {"all", no_argument, NULL, OPT_ALL},
 	{"watch", no_argument, NULL, OPT_WATCH},     {"public", no_argument, NULL, OPT_PUBLIC},
 	{"root", no_argument, NULL, OPT_ROOT},	     {"pty", no_argument, NULL, OPT_PTY},	     {"refresh", no_argument, NULL, OPT_REFRESH},
+	{"repair", no_argument, NULL, OPT_REPAIR},
 		     {"socket", required_argument, NULL, LONG_SOCKET},
 	{"help", no_argument, NULL, LONG_HELP},	     {"version", no_argument, NULL, LONG_VERSION},
 	{NULL, 0, NULL, 0},
@@ -163,6 +168,7 @@ static int parse_words(int argc, char **argv, struct ctl *ctl, struct words *w)
 	ctl->pty = w->options & OPT_PTY;
 	ctl->root = w->options & OPT_ROOT;
 	ctl->refresh = w->options & OPT_REFRESH;
+	ctl->repair = w->options & OPT_REPAIR;
 	return CTL_OK;
 }
 

@@ -26,7 +26,7 @@ enum ctl_exit {
 #define CTL_FOREVER_MS 0x7fffffff // 24 days: watching ends with the job
 
 struct ctl {
-	bool json, all, watch, is_public, pty, root, refresh;
+	bool json, all, watch, is_public, pty, root, refresh, repair;
 	const char *socket; // NULL: vcd's usual one
 };
 
@@ -47,6 +47,7 @@ int ctl_image_list(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_show(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_rm(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_log(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_image_fsck(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_stage(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_check(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_ping(struct ctl *ctl, char **args, int n, struct vc_error *err);

@@ -125,7 +125,28 @@ staged() { wait_until 60 "the answer of vcctl image stage" test -e "$ANSWER" && 
     answer=$(stage killed 'n[2-3]')
     assert_equal "$(field "$answer" n3 error)" ""
     assert_contains "$(chain log n2 vcd)" "is damaged on this host"
+    wait_until 30 "n2 to repair its copy" is_sound n2 killed
+    assert_contains "$(chain log n2 vcd)" "image ${id:0:12} is repaired"
     assert_equal "$(on n3 sha256sum <<<'' "$(dir)/$id/root.raw" | cut -d' ' -f1)" "$(on n1 sha256sum "$(dir)/$id/root.raw" | cut -d' ' -f1)"
+}
+
+is_sound() { on ctl vcctl image fsck "$1" "$2"; }
+
+@test "pipeline: vcctl image fsck finds what is damaged, on the controller too, and has it fetched again" {
+    local id found
+    id=$(digest killed)
+    on ctl sh -c "printf x | dd of=$(dir)/$id/root.raw bs=1 seek=$((5 << 20)) conv=notrunc status=none"
+    on n1 sh -c "printf xyz | dd of=$(dir)/$id/root.raw bs=64K seek=7 conv=notrunc status=none"
+    run on ctl vcctl image fsck ctl,n1,n2 killed
+    assert_equal "$status" 1
+    [[ $output =~ ctl.*" 1  damaged" ]] && [[ $output =~ n1.*" 1  damaged" ]] && [[ $output =~ n2.*" 0  ok" ]]
+    found=$(on ctl vcctl image fsck ctl,n1 killed --json || true)
+    assert_equal "$(python3 -c 'import json,sys; print([i["first_byte"] for h in json.loads(sys.argv[1])["hosts"].values() for i in h["images"]])' "$found")" \
+        "[$((5 << 20)), $((7 << 16))]"
+    run on ctl vcctl image fsck --repair ctl,n1,n2 killed
+    assert_equal "$status" 0
+    [[ $output =~ ctl.*repaired ]] && [[ $output =~ n1.*repaired ]]
+    is_sound ctl,n1,n2 killed
 }
 
 @test "pipeline: a full disk is said so, the hosts behind go on" {

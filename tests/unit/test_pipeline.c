@@ -413,6 +413,40 @@ static void damage_on_disk_is_not_sent(void **state)
 	assert_true(s.damaged);
 }
 
+// Chunks 3 and 15 (a hole) are wrong on disk: found, fetched from a neighbour, written into their place in the published file.
+static void damage_is_repaired_in_place(void **state)
+{
+	struct env *e = *state;
+	struct vc_error err = VC_ERROR_INIT;
+	struct holding_damage found;
+	struct stat before, after;
+	char path[256];
+	struct store_entry im = publish(&e->node[0], RANDOM, NULL, NULL, 0);
+	struct node *n = &e->node[1];
+	serve(&e->node[0], im.digest);
+	fetch(e, n, im.digest);
+	complete(n, im.digest);
+	end_node(n);
+	n->unreachable = false;
+	damage(n, im.digest, 15);
+	damage(n, im.digest, 3);
+	snprintf(path, sizeof(path), "%s/%s/root.raw", n->dir, im.digest);
+	assert_int_equal(stat(path, &before), 0);
+	struct pipeline_args a = {.store = n->store, .ops = &ops, .ctx = n};
+	memcpy(a.digest, im.digest, sizeof(a.digest));
+	assert_int_equal(holding_open_for_repair(n->store, im.digest, &a.holding, &err), 0);
+	holding_check(a.holding, &found);
+	assert_int_equal(found.chunks, 2);
+	assert_int_equal(found.first_byte, 3 * IMAGE_CHUNK);
+	a.chain = chain_create(e->node[0].name, (const char *[]){n->name}, 1, n->name, &err);
+	n->pipeline = pipeline_start(&a, &err);
+	assert_non_null(n->pipeline);
+	struct pipeline_status s = complete(n, im.digest);
+	assert_in_range(s.bytes_in, IMAGE_CHUNK, 2 * IMAGE_CHUNK + 1024); // no list
+	assert_int_equal(stat(path, &after), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+}
+
 static void adopted_damage_is_fetched(void **state)
 {
 	struct env *e = *state;
@@ -696,6 +730,7 @@ int main(void)
 		T(a_member_that_ends_is_bypassed),
 		T(a_late_one_is_served_by_its_neighbour),
 		T(damage_on_disk_is_not_sent),
+		T(damage_is_repaired_in_place),
 		T(adopted_damage_is_fetched),
 		T(nobody_has_it),
 		T(wrong_bytes_are_blamed_on_their_sender),

@@ -41,12 +41,12 @@ struct holding {
 	int fd;
 	uint8_t *state; // of each chunk
 	uint32_t *next_same;
-	size_t lacking;
+	_Atomic size_t lacking; // a chunk may turn out damaged while a worker publishes
 	struct place *places; // where ELSEWHERE is
 	struct source *sources;
 	size_t n_sources, next_adopt;
 	uint64_t adopted;
-	bool cannot_clone, published;
+	bool cannot_clone, published, repairing;
 	size_t unsynced; // bytes written since the kernel was told
 	uint64_t from, to;
 	uint8_t *buf;
@@ -100,7 +100,7 @@ static struct holding *create(struct store *s, const char *digest, struct chunks
 	return NULL;
 }
 
-int holding_open(struct store *s, const char *digest, struct holding **ret, struct vc_error *err)
+static int open_published(struct store *s, const char *digest, bool repair, struct holding **ret, struct vc_error *err)
 {
 	struct chunks *list = NULL;
 	if (store_chunks(s, digest, &list, err) < 0)
@@ -109,13 +109,24 @@ int holding_open(struct store *s, const char *digest, struct holding **ret, stru
 	if (!h)
 		return -1;
 	memset(h->state, HELD, chunks_count(list));
-	h->fd = store_file_open_raw(s->dirfd, digest, err);
+	h->repairing = repair;
+	h->fd = repair ? store_file_open_raw_for_repair(s->dirfd, digest, err) : store_file_open_raw(s->dirfd, digest, err);
 	if (h->fd < 0 || store_meta(s, digest, &h->meta, err) < 0) {
 		holding_close(h);
 		return -1;
 	}
 	*ret = h;
 	return 0;
+}
+
+int holding_open(struct store *s, const char *digest, struct holding **ret, struct vc_error *err)
+{
+	return open_published(s, digest, false, ret, err);
+}
+
+int holding_open_for_repair(struct store *s, const char *digest, struct holding **ret, struct vc_error *err)
+{
+	return open_published(s, digest, true, ret, err);
 }
 
 // --- what the host has of it already ------------------------------------------------------------------------------------
@@ -333,6 +344,24 @@ int holding_read(struct holding *h, size_t i, void *buf, struct vc_error *err)
 			    (unsigned long long)i * IMAGE_CHUNK, why.code ? ": " : " does not match", why.text);
 }
 
+// By the file system's word there is nothing in chunk i: it reads as zeros.
+static bool is_file_hole(const struct holding *h, size_t i)
+{
+	off_t data = lseek(h->fd, (off_t)(i * IMAGE_CHUNK), SEEK_DATA);
+	return (data < 0 && errno == ENXIO) || data >= (off_t)((i + 1) * IMAGE_CHUNK);
+}
+
+void holding_check(struct holding *h, struct holding_damage *ret)
+{
+	*ret = (struct holding_damage){.chunks = 0};
+	for (size_t i = 0; i < chunks_count(h->list); i++) {
+		if (h->state[i] != HELD || (chunks_is_hole(h->list, i) && is_file_hole(h, i)) || holding_read(h, i, h->buf, NULL) == 0)
+			continue;
+		if (ret->chunks++ == 0)
+			ret->first_byte = (uint64_t)i * IMAGE_CHUNK;
+	}
+}
+
 // The kernel begins to write what lies behind; a slow disk is felt here, by whoever sends to this host.
 static void write_behind(struct holding *h, uint64_t off)
 {
@@ -448,10 +477,12 @@ static int publish_locked(struct holding *h, const struct store_image *image, st
 int holding_publish(struct holding *h, struct vc_error *err)
 {
 	struct store_image image;
-	if (!h->staged || h->published)
+	if ((!h->staged && !h->repairing) || h->published)
 		return 0;
 	if (h->lacking)
 		return vc_error_set(err, VC_EFAILED, "image %.12s: %zu chunks are missing", h->digest, h->lacking);
+	if (h->repairing)
+		return fsync(h->fd) < 0 ? vc_error_errno(err, "image %.12s", h->digest) : 0;
 	if (fchmod(h->fd, 0444) < 0 || fsync(h->fd) < 0)
 		return vc_error_errno(err, "image %.12s", h->digest);
 	if (store_file_describe_list(h->store->dirfd, h->staged, h->list, h->build, true, &image, err) < 0)

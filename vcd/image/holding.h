@@ -21,6 +21,14 @@ struct store;
 
 // A published image. The caller pins it meanwhile.
 int holding_open(struct store *s, const char *digest, struct holding **ret, struct vc_error *err);
+// The same, to be checked and repaired: chunks that do not match are lacking after holding_check(), may be written into their place, where
+// running guests see them, and holding_publish() makes that durable.
+int holding_open_for_repair(struct store *s, const char *digest, struct holding **ret, struct vc_error *err);
+struct holding_damage {
+	size_t chunks;	     // that do not match
+	uint64_t first_byte; // of root.raw, of the first one
+};
+void holding_check(struct holding *h, struct holding_damage *ret); // reads all of it
 // One that is to arrive. list is taken in every case, and must give the digest; meta is the sender's image.json.
 int holding_begin(struct store *s, const char *digest, struct chunks *list, const char *meta, struct holding **ret,
 		  struct vc_error *err);

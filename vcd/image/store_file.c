@@ -159,12 +159,22 @@ int store_file_drop_leftovers(int at, unsigned *ret_n, struct vc_error *err)
 
 // --- images ------------------------------------------------------------------------------------------------------
 
-int store_file_open_raw(int at, const char *digest, struct vc_error *err)
+static int open_raw(int at, const char *digest, int mode, struct vc_error *err)
 {
 	char path[DIGEST_HEX_LEN + 16];
 	snprintf(path, sizeof(path), "%s/root.raw", digest);
-	int fd = openat(at, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = openat(at, path, mode | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? vc_error_errno(err, "%s", path) : fd;
+}
+
+int store_file_open_raw(int at, const char *digest, struct vc_error *err)
+{
+	return open_raw(at, digest, O_RDONLY, err);
+}
+
+int store_file_open_raw_for_repair(int at, const char *digest, struct vc_error *err)
+{
+	return open_raw(at, digest, O_RDWR, err);
 }
 
 int store_file_read_meta(int at, const char *digest, char **ret, struct vc_error *err)

@@ -15,6 +15,7 @@ struct json_object;
 int store_file_load_image(int dirfd, const char *digest, struct store_image *ret, struct vc_error *err);
 int store_file_read_meta(int dirfd, const char *digest, char **ret, struct vc_error *err);
 int store_file_open_raw(int dirfd, const char *digest, struct vc_error *err); // descriptor or -1
+int store_file_open_raw_for_repair(int at, const char *digest, struct vc_error *err); // to be written, too
 
 typedef int store_image_fn(void *arg, int dirfd, const char *digest, struct vc_error *err);
 typedef int store_record_fn(void *arg, int dirfd, const struct store_record *record, struct vc_error *err);

@@ -183,7 +183,8 @@ static void fill_status(struct pipeline *p, struct pipeline_status *s, uint64_t 
 	LIST_FOREACH(d, &p->downs, link)
 		s->bytes_out += pipe_link_bytes_out(d->io);
 	s->total = p->total;
-	s->held = p->holding ? p->total - holding_lacking(p->holding) : 0;
+	size_t lacking = p->holding ? holding_lacking(p->holding) : p->total; // a repair may lack holes, which are no part of total
+	s->held = lacking < p->total ? p->total - lacking : 0;
 	s->adopted = p->holding ? holding_adopted_bytes(p->holding) : 0;
 	snprintf(s->predecessor, sizeof(s->predecessor), "%s", p->up.io ? pipe_link_host(p->up.io) : "");
 	s->successors = p->n_downs;
@@ -329,7 +330,7 @@ static struct pipeline *create(const struct pipeline_args *args)
 	p->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	p->raw = malloc((size_t)PIPE_FRAME_CHUNKS * IMAGE_CHUNK);
 	p->orphan_since = p->idle_since = pipe_now_ms();
-	p->phase = p->holding ? PIPELINE_COMPLETE : PIPELINE_FETCHING;
+	p->phase = p->holding && !holding_lacking(p->holding) ? PIPELINE_COMPLETE : PIPELINE_FETCHING;
 	if (p->holding)
 		p->total = chunks_data_bytes(holding_chunks(p->holding)) / IMAGE_CHUNK;
 	fill_status(p, &p->status, p->idle_since);

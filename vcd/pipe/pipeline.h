@@ -56,7 +56,7 @@ struct pipeline_status {
 struct pipeline_args {
 	struct store *store;
 	char digest[DIGEST_HEX_LEN];
-	struct holding *holding; // complete: only serves; NULL: fetches. Taken
+	struct holding *holding; // complete: only serves; lacking some: fetches those (a repair); NULL: fetches. Taken
 	struct chain *chain;	 // whom to fetch from. Taken, may be NULL with a holding
 	const struct pipeline_ops *ops;
 	void *ctx; // released with ops->release in every case
