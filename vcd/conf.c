@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "libvc/cleanup.h"
+#include "libvc/hostlist.h"
 #include "libvc/limits.h"
 #include "libvc/parse.h"
 
@@ -131,6 +132,24 @@ static int read_item(struct conf *conf, const struct option *o, const char *text
 	if (!*text || strlen(text) > VC_PATH_MAX)
 		return vc_error_set(err, VC_EUSER, "%s: an item is empty or has more than %d bytes", o->name, VC_PATH_MAX);
 	return strv_add(member(conf, o), text) < 0 ? vc_error_errno(err, "%s", o->name) : 0;
+}
+
+static int read_hostlist(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+{
+	vc_autostrv char **names = NULL;
+	if (vc_hostlist_expand(text, VC_HOSTS_MAX, &names, NULL, err) < 0)
+		return vc_error_wrap(err, "%s", o->name);
+	return read_item(conf, o, text, err);
+}
+
+// Bytes a second, kept in KiB.
+static int read_rate(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+{
+	uint64_t bytes = 0;
+	if (vc_parse_size(o->name, text, 1, o->max << 10, &bytes, err) < 0)
+		return -1;
+	*(uint64_t *)member(conf, o) = bytes >> 10;
+	return 0;
 }
 
 static int read_dir_item(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
@@ -425,6 +444,8 @@ static const struct option options[] = {
 	MIB("image-cache-size", image_cache_mib, "32G", 0, 1u << 30),
 	NUMBER("image-build-jobs", build_jobs, "2", 1, 64),
 	NUMBER("image-build-jobs-per-user", build_jobs_per_user, "1", 1, 64),
+	LIST("topology", read_hostlist, topology, "{}"),
+	{.name = "image-min-rate", .read = read_rate, .offset = AT(image_min_kib), .def = "1M", .max = 1u << 30}, // a hundredth of a slow wire
 	MIB("image-space-per-user", image_user_mib, "256G", 1, 1u << 24),
 	NUMBER("peer-queue", peer_queue, "1024", 1, 65536),
 	NUMBER("max-clients", max_clients, "4096", 1, 65536), // a host's tasks each hold one connection

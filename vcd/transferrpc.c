@@ -117,6 +117,14 @@ static int park(struct transfers *t, const char *digest, struct rpc_request *req
 	return 0;
 }
 
+// It fetches, from whoever might ask it now.
+static bool is_at_tail(struct transfer *tr)
+{
+	struct pipeline_status s;
+	pipeline_status(tr->pipeline, &s);
+	return s.at_tail && s.phase == PIPELINE_FETCHING;
+}
+
 static int image_pull(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct transfers *t = ctx;
@@ -131,6 +139,8 @@ static int image_pull(struct rpc_request *req, void *ctx, struct vc_error *err)
 	struct transfer *tr = transfer_find(t, digest);
 	bool here = store_has(t->store, digest);
 	if (complete && !here)
+		return not_here(digest, err);
+	if (tr && tr->pipeline && is_at_tail(tr))
 		return not_here(digest, err);
 	if (tr && tr->pipeline)
 		return accept_pull(tr, req, err);

@@ -65,7 +65,7 @@ static int start_pipeline(struct transfer *tr, struct holding *holding, struct c
 			  struct vc_error *err)
 {
 	struct pipeline_args args = {.store = tr->owner->store, .holding = holding, .chain = chain, .ops = &transfer_dial_ops,
-				     .ctx = dialer};
+				     .ctx = dialer, .min_rate = tr->owner->vcd->conf->image_min_kib << 10};
 	memcpy(args.digest, tr->digest, sizeof(args.digest));
 	tr->pipeline = pipeline_start(&args, err);
 	return tr->pipeline ? 0 : -1;
@@ -90,7 +90,8 @@ int transfer_serve(struct transfer *tr, struct vc_error *err)
 static int start_fetch(struct transfer *tr, const struct transfer_args *args, struct holding *holding, struct vc_error *err)
 {
 	struct transfers *t = tr->owner;
-	struct chain *chain = chain_create(args->head, args->hosts, args->n_hosts, t->vcd->conf->host_name, err);
+	struct chain *chain = chain_create(args->head, args->hosts, args->n_hosts, t->vcd->conf->host_name,
+					   t->vcd->conf->topology, err);
 	if (!chain) {
 		holding_close(holding);
 		return -1;

@@ -277,7 +277,7 @@ static void fetch(struct env *e, struct node *n, const char *digest)
 		hosts[i] = e->node[NODES - 1 - i].name;
 	struct pipeline_args a = {.store = n->store, .ops = &ops, .ctx = n};
 	memcpy(a.digest, digest, sizeof(a.digest));
-	a.chain = chain_create(NULL, hosts, NODES, n->name, &err);
+	a.chain = chain_create(NULL, hosts, NODES, n->name, NULL, &err);
 	assert_non_null(a.chain);
 	n->pipeline = pipeline_start(&a, &err);
 	assert_non_null(n->pipeline);
@@ -438,7 +438,7 @@ static void damage_is_repaired_in_place(void **state)
 	holding_check(a.holding, &found);
 	assert_int_equal(found.chunks, 2);
 	assert_int_equal(found.first_byte, 3 * IMAGE_CHUNK);
-	a.chain = chain_create(e->node[0].name, (const char *[]){n->name}, 1, n->name, &err);
+	a.chain = chain_create(e->node[0].name, (const char *[]){n->name}, 1, n->name, NULL, &err);
 	n->pipeline = pipeline_start(&a, &err);
 	assert_non_null(n->pipeline);
 	struct pipeline_status s = complete(n, im.digest);
@@ -484,7 +484,7 @@ static void nobody_has_it(void **state)
 // --- a predecessor that breaks the protocol: the test plays n8, n9 fetches ----------------------------------------------
 
 struct seen {
-	bool list, want, closed;
+	bool list, want, closed, got_list, slow;
 };
 
 static int see(void *ctx, const struct pipe_msg *m, struct vc_error *err)
@@ -493,6 +493,8 @@ static int see(void *ctx, const struct pipe_msg *m, struct vc_error *err)
 	(void)err;
 	seen->list = seen->list || m->type == PIPE_LIST;
 	seen->want = seen->want || m->type == PIPE_WANT;
+	seen->got_list = seen->got_list || (m->type == PIPE_BEGIN && m->head.list);
+	seen->slow = seen->slow || m->type == PIPE_SLOW;
 	return 0;
 }
 
@@ -666,6 +668,58 @@ static void list_of_another_image(void **state)
 	is_left(e, l, &seen, im.digest, false);
 }
 
+// --- slow hosts ---------------------------------------------------------------------------------------------------------
+
+// n8 serves with a limit that nobody reaches; the test plays n9, which does not read.
+static void a_slow_successor_is_told(void **state)
+{
+	struct env *e = *state;
+	struct vc_error err = VC_ERROR_INIT;
+	struct node *n = &e->node[0];
+	struct store_entry im = publish(n, RANDOM, NULL, NULL, 0);
+	struct pipeline_args a = {.store = n->store, .ops = &ops, .ctx = n, .min_rate = 1u << 30};
+	memcpy(a.digest, im.digest, sizeof(a.digest));
+	assert_int_equal(holding_open(n->store, im.digest, &a.holding, &err), 0);
+	n->pipeline = pipeline_start(&a, &err);
+	struct vc_session *client, *server;
+	struct seen seen = {.list = false};
+	int fds[2];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	sessions("n9", "n8", &client, &server);
+	pipeline_add(n->pipeline, fds[1], server, "n9");
+	struct pipe_link *l = pipe_link_create(fds[0], client, "n8", &err);
+	static const uint8_t all[CHUNKS / 8] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+	struct pipe_msg want = {.type = PIPE_WANT, .data = all, .len = sizeof(all)};
+	assert_int_equal(pipe_link_send_type(l, PIPE_LIST, NULL), 0);
+	wait_for(l, &seen, &seen.got_list);
+	assert_int_equal(pipe_link_send(l, &want, NULL), 0);
+	assert_int_equal(pipe_link_flush(l, NULL), 0);
+	uint64_t end = pipe_now_ms() + PIPE_SLOW_MS + 500;
+	while (pipe_now_ms() < end)
+		nap(); // the receiver's pace is what is tested
+	assert_false(seen.slow);
+	wait_for(l, &seen, &seen.slow);
+	pipe_link_destroy(l);
+}
+
+static void who_is_told_goes_to_the_tail(void **state)
+{
+	struct env *e = *state;
+	struct seen seen = {.list = false};
+	struct store_entry im = publish(&e->node[4], RANDOM, NULL, NULL, 0);
+	struct pipe_link *l = play_to_wants(e, im.digest, &seen);
+	assert_int_equal(pipe_link_send_type(l, PIPE_SLOW, NULL), 0);
+	wait_for(l, &seen, &seen.closed);
+	pipe_link_destroy(l);
+	struct pipeline_status s;
+	pipeline_status(e->node[1].pipeline, &s);
+	assert_true(s.at_tail);
+	fetch(e, &e->node[2], im.digest); // n10, behind it
+	serve(&e->node[4], im.digest);
+	complete(&e->node[2], im.digest);
+	complete(&e->node[1], im.digest);
+}
+
 // --- messages and chains, pure ------------------------------------------------------------------------------------------
 
 static void messages_are_checked(void **state)
@@ -698,7 +752,7 @@ static void order_of_a_chain(void **state)
 	const char *hosts[] = {"n10", "n2", "n1", "n9", "n2"};
 	static const char *const expected[] = {"n2", "n1", "ctl", "n10"};
 	enum chain_ask how;
-	struct chain *c = chain_create("ctl", hosts, VC_ARRAY_LEN(hosts), "n9", NULL);
+	struct chain *c = chain_create("ctl", hosts, VC_ARRAY_LEN(hosts), "n9", NULL, NULL);
 	assert_int_equal(chain_length(c), 5);
 	for (int round = 0; round < 2; round++) {
 		for (size_t i = 0; i < VC_ARRAY_LEN(expected); i++) {
@@ -717,6 +771,34 @@ static void order_of_a_chain(void **state)
 	chain_destroy(c);
 }
 
+static void chain_is(struct chain *c, const char *names)
+{
+	char text[128] = "";
+	for (size_t i = 0; i < chain_length(c); i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i ? " " : "", chain_host(c, i));
+	assert_string_equal(text, names);
+}
+
+static void order_by_topology(void **state)
+{
+	(void)state;
+	const char *hosts[] = {"n1", "n2", "n3", "n10", "n11", "x"};
+	char *const topology[] = {"n[10-11],gone", "n[2-3]", "n[1-11]", NULL}, *const broken[] = {"n[1-", NULL};
+	enum chain_ask how;
+	struct chain *c = chain_create("ctl", hosts, VC_ARRAY_LEN(hosts), "n10", topology, NULL);
+	chain_is(c, "ctl n10 n11 n2 n3 n1 x");
+	assert_true(chain_to_tail(c));
+	assert_string_equal(chain_next(c, &how), "x");
+	assert_int_equal(how, CHAIN_NOW);
+	assert_string_equal(chain_next(c, &how), "n1");
+	assert_false(chain_to_tail(c));
+	chain_destroy(c);
+	c = chain_create("ctl", hosts, VC_ARRAY_LEN(hosts), "x", topology, NULL);
+	assert_false(chain_to_tail(c)); // the last one already
+	chain_destroy(c);
+	assert_null(chain_create("ctl", hosts, VC_ARRAY_LEN(hosts), "x", broken, NULL));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -724,6 +806,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(messages_are_checked),
 		cmocka_unit_test(order_of_a_chain),
+		cmocka_unit_test(order_by_topology),
 		T(chain_copies_once_per_link),
 		T(compressed_once_and_relayed),
 		T(only_what_lacks_is_sent),
@@ -740,6 +823,8 @@ int main(void)
 		T(breach_early_end),
 		T(breach_direction),
 		T(list_of_another_image),
+		T(a_slow_successor_is_told),
+		T(who_is_told_goes_to_the_tail),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

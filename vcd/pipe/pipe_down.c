@@ -310,13 +310,35 @@ static int say_something(struct pipeline *p, struct down *d, uint64_t now, struc
 	return pipe_link_send(d->io, &m, err);
 }
 
+// A successor that has always something waiting for it takes what its disk and its wire can. When that is less than the limit, and than
+// half of what comes here, it must not stand in front of others.
+static int watch_pace(struct pipeline *p, struct down *d, uint64_t now, struct vc_error *err)
+{
+	uint64_t out = pipe_link_bytes_out(d->io) - pipe_link_queued(d->io), in = pipe_bytes_in(p), ms = now - d->busy_since;
+	bool busy = pipe_link_queued(d->io) > 0, over = busy && ms >= PIPE_SLOW_MS;
+	uint64_t took = out - d->busy_out;
+	bool slow = over && took * 1000 < p->min_rate * ms && (p->phase != PIPELINE_FETCHING || in - d->busy_in >= 2 * took);
+	if (!busy || over) {
+		d->busy_since = now;
+		d->busy_out = out;
+		d->busy_in = in;
+	}
+	if (!slow || d->told_slow)
+		return 0;
+	d->told_slow = true;
+	vc_log_notice("image %.12s: %s takes %llu KiB/s: sent to the tail of the chain", p->digest, pipe_link_host(d->io),
+		      (unsigned long long)(took * 1000 / ms >> 10));
+	return pipe_link_send_type(d->io, PIPE_SLOW, err);
+}
+
 void down_turn(struct pipeline *p, struct down *d, uint64_t now)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	if (d->dead)
 		return;
 	join(p, d);
-	if (feed(p, d, &err) < 0 || say_something(p, d, now, &err) < 0 || pipe_link_flush(d->io, &err) < 0)
+	if (feed(p, d, &err) < 0 || say_something(p, d, now, &err) < 0 || pipe_link_flush(d->io, &err) < 0 ||
+	    watch_pace(p, d, now, &err) < 0)
 		drop(d, &err);
 }
 
@@ -330,6 +352,15 @@ static void down_free(struct pipeline *p, struct down *d)
 	pipe_link_destroy(d->io);
 	free(d->want);
 	free(d);
+}
+
+void downs_leave(struct pipeline *p)
+{
+	struct down *d;
+	LIST_FOREACH(d, &p->downs, link) {
+		d->dead = true;
+		d->relaying = false;
+	}
 }
 
 void downs_reap(struct pipeline *p)

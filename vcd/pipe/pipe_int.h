@@ -34,6 +34,9 @@ struct down {
 	bool relaying;		// the frame that arrives now goes there, too
 	bool ended;		// END was said
 	uint64_t fed_at;	// version when nothing was found to feed
+	uint64_t busy_since;	// ms: from then on something was always waiting for it
+	uint64_t busy_out, busy_in; // bytes that had been taken by it, and had come here, at that time
+	bool told_slow;
 	bool dead;
 };
 
@@ -44,6 +47,7 @@ struct up {
 	unsigned bad;	  // how many were
 	uint32_t n_wants; // messages sent
 	uint64_t probed;  // ms
+	uint64_t came_at; // ms: the last piece of a frame
 };
 
 struct pipeline {
@@ -67,7 +71,8 @@ struct pipeline {
 	size_t n_downs;
 	enum pipeline_phase phase;
 	struct vc_error error;
-	bool dialing, probing, adopting;
+	bool dialing, probing, adopting, at_tail;
+	uint64_t min_rate; // bytes a second of a successor that others stand behind; 0: none
 	uint64_t retry_at, orphan_since, idle_since;
 	struct vc_error last_loss;
 	uint64_t version; // counts chunks that came, and wishes
@@ -78,6 +83,11 @@ struct pipeline {
 	bool damaged;
 	uint8_t *raw; // PIPE_FRAME_CHUNKS chunks, to send from
 };
+
+static inline uint64_t pipe_bytes_in(const struct pipeline *p)
+{
+	return p->bytes_in + (p->up.io ? pipe_link_bytes_in(p->up.io) : 0);
+}
 
 void pipe_fail(struct pipeline *p, const struct vc_error *err);
 // Starts a thread that dials or probes host.
@@ -99,6 +109,7 @@ void downs_list_known(struct pipeline *p);
 void downs_begin(struct pipeline *p);				   // a frame begins to arrive
 void downs_piece(struct pipeline *p, const uint8_t *data, size_t len);
 void downs_finish(struct pipeline *p, bool good, bool bad);	   // it is complete, or will never be
+void downs_leave(struct pipeline *p);				   // they are to find another predecessor
 void downs_reap(struct pipeline *p);
 void downs_close(struct pipeline *p);
 

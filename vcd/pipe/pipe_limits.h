@@ -21,7 +21,8 @@
 #define PIPE_PROBE_MS 400u	      // for its vcd to answer; both together make the 0.8 s in which a dead host is bypassed
 #define PIPE_REACH_MS 1500	      // for a host that is asked for the first time to say HELLO: many begin at once
 #define PIPE_CONNECT_MS 5000u	      // to authenticate with a host that answers; munge may be busy
-#define PIPE_MUTE_MS 30000u	      // a predecessor that lives but sends nothing is left after that
+#define PIPE_MUTE_MS 30000u	      // a predecessor that lives but sends nothing of the image is left after that
+#define PIPE_SLOW_MS 3000u	      // over which a successor's rate is taken: its disk's and the wire's bursts are shorter
 #define PIPE_RETRY_MS 200u	      // between two rounds of trying all hosts of the chain
 #define PIPE_ORPHAN_MS 30000u	      // without any predecessor after which the transfer fails: a vcd restarts in a second
 #define PIPE_DEAD_MS 5000	      // unacknowledged bytes after which TCP gives a successor up

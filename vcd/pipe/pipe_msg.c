@@ -46,6 +46,7 @@ size_t pipe_msg_write(const struct pipe_msg *m, uint8_t *buf)
 		vc_put_be32(buf + 1, m->count);
 		return 5;
 	case PIPE_LIST:
+	case PIPE_SLOW:
 		break;
 	}
 	return 1;
@@ -114,6 +115,7 @@ int pipe_msg_parse(const uint8_t *body, size_t len, struct pipe_msg *ret, struct
 		ret->len = len - 5;
 		return 0;
 	case PIPE_LIST:
+	case PIPE_SLOW:
 		return want_len(ret->type, len, 1, 1, err);
 	}
 	return vc_error_set(err, VC_EPROTO, "a message of type %d", (int)body[0]);

@@ -19,6 +19,7 @@ enum pipe_type {
 	PIPE_ABORT = 'X', // the frame under way, or the last one: forget it
 	PIPE_LACK = 'L',  // a chunk that was asked for cannot be had here
 	PIPE_END = 'E',	  // all that was asked for has been sent
+	PIPE_SLOW = 'S',  // the receiver is slower than a host may be that others stand behind: to the tail with it
 	PIPE_LIST = 'G',  // receiver: send the chunk list
 	PIPE_WANT = 'W',  // these chunks as well
 	PIPE_TICK = 'T',  // both: still here

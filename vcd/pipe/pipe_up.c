@@ -217,6 +217,7 @@ static int take_piece(struct pipeline *p, const struct pipe_msg *m, struct vc_er
 	if (pipe_frame_add(&p->up.frame, m->data, m->len, err) < 0)
 		return -1;
 	expect_piece(p);
+	p->up.came_at = pipe_now_ms();
 	downs_piece(p, m->data, m->len);
 	return pipe_frame_is_complete(&p->up.frame) ? finish_frame(p, err) : 0;
 }
@@ -253,6 +254,16 @@ static int take_end(struct pipeline *p, const struct pipe_msg *m, struct vc_erro
 	return vc_error_set(err, VC_ENOTFOUND, "it has no more of it");
 }
 
+// Those behind this host ask the next one in front of it; it goes behind them.
+static int go_to_tail(struct pipeline *p, struct vc_error *err)
+{
+	if (!p->chain || !chain_to_tail(p->chain))
+		return 0;
+	p->at_tail = true;
+	downs_leave(p);
+	return vc_error_set(err, VC_ECANCELED, "this host is too slow for its place in the chain, and goes to its tail");
+}
+
 static int on_msg(void *ctx, const struct pipe_msg *m, struct vc_error *err)
 {
 	struct pipeline *p = ctx;
@@ -269,6 +280,8 @@ static int on_msg(void *ctx, const struct pipe_msg *m, struct vc_error *err)
 		return take_abort(p, m, err);
 	case PIPE_END:
 		return take_end(p, m, err);
+	case PIPE_SLOW:
+		return go_to_tail(p, err);
 	case PIPE_LACK:
 	case PIPE_TICK:
 		return 0;
@@ -302,6 +315,7 @@ void up_attach(struct pipeline *p, struct mail *m)
 		p->last_loss = err;
 		return;
 	}
+	p->up.came_at = pipe_now_ms();
 	int rc = p->holding ? send_wants(p, &err) : pipe_link_send_type(p->up.io, PIPE_LIST, &err);
 	if (rc < 0 || pipe_link_flush(p->up.io, &err) < 0 || pipe_link_pending(p->up.io, on_msg, p, &err) < 0)
 		up_lost(p, &err);
@@ -343,7 +357,7 @@ static void watch_silence(struct pipeline *p, uint64_t now)
 {
 	struct vc_error why = VC_ERROR_INIT;
 	uint64_t heard = pipe_link_heard(p->up.io);
-	if (now - heard > PIPE_MUTE_MS) {
+	if (now - heard > PIPE_MUTE_MS || now - p->up.came_at > PIPE_MUTE_MS) {
 		vc_error_set(&why, VC_ETIMEDOUT, "nothing came for %u s", PIPE_MUTE_MS / 1000);
 		up_lost(p, &why);
 	} else if (now - heard > PIPE_SILENCE_MS && !p->probing && now - p->up.probed > PIPE_SILENCE_MS) {

@@ -178,7 +178,7 @@ static void fill_status(struct pipeline *p, struct pipeline_status *s, uint64_t 
 	struct down *d;
 	s->phase = p->phase;
 	s->error = p->error;
-	s->bytes_in = p->bytes_in + (p->up.io ? pipe_link_bytes_in(p->up.io) : 0);
+	s->bytes_in = pipe_bytes_in(p);
 	s->bytes_out = p->bytes_out;
 	LIST_FOREACH(d, &p->downs, link)
 		s->bytes_out += pipe_link_bytes_out(d->io);
@@ -191,6 +191,7 @@ static void fill_status(struct pipeline *p, struct pipeline_status *s, uint64_t 
 	s->idle_ms = p->n_downs ? 0 : now - p->idle_since;
 	s->bypassed = p->bypassed;
 	s->damaged = p->damaged;
+	s->at_tail = p->at_tail;
 	memcpy(s->bad_host, p->bad_host, sizeof(s->bad_host));
 }
 
@@ -322,7 +323,7 @@ static struct pipeline *create(const struct pipeline_args *args)
 	if (!p)
 		return NULL;
 	*p = (struct pipeline){.refs = 2, .ops = args->ops, .ctx = args->ctx, .store = args->store, .holding = args->holding,
-			       .chain = args->chain};
+			       .chain = args->chain, .min_rate = args->min_rate};
 	memcpy(p->digest, args->digest, sizeof(p->digest));
 	pthread_mutex_init(&p->lock, NULL);
 	STAILQ_INIT(&p->mail);

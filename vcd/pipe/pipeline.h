@@ -51,6 +51,7 @@ struct pipeline_status {
 	unsigned bypassed;		     // predecessors that were lost
 	char bad_host[VC_HOSTNAME_MAX + 1];  // the last one that sent a chunk which was not what it should be
 	bool damaged;			     // a chunk on this host's disk is
+	bool at_tail;			     // it was too slow for its place in the chain: nobody is served before all is here
 };
 
 struct pipeline_args {
@@ -60,6 +61,7 @@ struct pipeline_args {
 	struct chain *chain;	 // whom to fetch from. Taken, may be NULL with a holding
 	const struct pipeline_ops *ops;
 	void *ctx; // released with ops->release in every case
+	uint64_t min_rate;	 // bytes a second: a successor that is slower is sent to the tail of the chain; 0: none
 };
 
 struct pipeline *pipeline_start(const struct pipeline_args *args, struct vc_error *err);
