@@ -390,13 +390,30 @@ static struct images_wish *wait_for(struct build_slot *slot, const struct images
 	return w;
 }
 
+// As a file system, made by whoever: it is mounted in members only.
+static bool is_imported(struct images *im, const char *digest)
+{
+	vc_autofree char *text = NULL;
+	struct json_object *build = NULL;
+	bool imported = false;
+	if (store_meta(im->store, digest, &text, NULL) < 0)
+		return true; // it cannot be said what it is
+	vc_autojson struct json_object *meta = vc_json_parse(text, strlen(text), NULL);
+	if (json_object_object_get_ex(meta, "build", &build))
+		(void)vc_json_bool_opt(build, "imported", &imported, NULL);
+	return imported;
+}
+
 // The image that is to be built upon, as this user sees it; whatever digest came with the recipe does not count.
 static int resolve_from(struct images *im, struct recipe *r, uid_t uid, struct vc_error *err)
 {
 	bool trusted;
 	if (r->base != RECIPE_BASE_IMAGE)
 		return 0;
-	return images_resolve(im, r->from, uid, r->from_digest, &trusted, err);
+	if (images_resolve(im, r->from, uid, r->from_digest, &trusted, err) < 0)
+		return -1;
+	return is_imported(im, r->from_digest) ? vc_error_set(err, VC_EUSER, "image '%s' was imported as a file system: nothing can be built upon it",
+							      r->from) : 0;
 }
 
 // The build of this recipe that is under way or waiting, or a new one, which takes the recipe.

@@ -347,6 +347,14 @@ static int write_all(int fd, const uint8_t *data, size_t len)
 	return 0;
 }
 
+// Zeros become a hole: file systems are full of them.
+static int write_sparse(int fd, const uint8_t *data, size_t len)
+{
+	if (len > 1 && !data[0] && memcmp(data, data + 1, len - 1) == 0)
+		return lseek(fd, (off_t)len, SEEK_CUR) < 0 ? -1 : 0;
+	return write_all(fd, data, len);
+}
+
 static void import_fail(struct imgbuild *b)
 {
 	b->args.done(b->args.ctx, NULL, NULL); // rpc answers the request with our error
@@ -363,8 +371,10 @@ static int import_received(struct rpc_request *req, const uint8_t *data, size_t 
 		if (b->import_bytes > b->recipe->import_size)
 			rc = vc_error_set(err, VC_EUSER, "image %s: more bytes came than the %llu announced", b->recipe->name,
 					  (unsigned long long)b->recipe->import_size);
-		else if (write_all(b->import_fd, data, len) < 0)
+		else if (write_sparse(b->import_fd, data, len) < 0)
 			rc = vc_error_errno(err, "image %s: %s", b->recipe->name, b->import_path);
+	} else if (ftruncate(b->import_fd, (off_t)b->import_bytes) < 0) { // it may end with a hole
+		rc = vc_error_errno(err, "image %s: %s", b->recipe->name, b->import_path);
 	} else {
 		rc = build_spawn(b, err);
 	}

@@ -125,6 +125,25 @@ int disk_copy(struct disk *d, const char *parent, struct vc_error *err)
 	return copy_file(parent, DISK_RAW, IMAGE_UID_BASE, &d->size, err);
 }
 
+int disk_import(struct disk *d, int fd, uint64_t max_bytes, struct vc_error *err)
+{
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return vc_error_errno(err, "imported file system");
+	uint64_t size = ((uint64_t)st.st_size + DISK_ROUND - 1) / DISK_ROUND * DISK_ROUND;
+	if (size > IMAGE_SIZE_MAX || (uint64_t)st.st_blocks * 512 > max_bytes)
+		return vc_error_set(err, VC_EUSER, "the imported file system is larger than an image may be");
+	vc_autoclose int out = open(DISK_RAW, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (out < 0)
+		return vc_error_errno(err, "root.raw");
+	if (copy_data(fd, out, st.st_size, err) < 0)
+		return vc_error_wrap(err, "root.raw");
+	if (ftruncate(out, (off_t)size) < 0 || fsync(out) < 0)
+		return vc_error_errno(err, "root.raw");
+	d->size = size;
+	return 0;
+}
+
 int disk_snapshot(const struct disk *d, const char *to, struct vc_error *err)
 {
 	uint64_t size = 0;

@@ -22,6 +22,8 @@ struct disk {
 int disk_make(struct disk *d, struct run_env *env, uint64_t size, uint64_t files, const char *uuid, struct vc_error *err);
 // A copy of a parent's: by reflink where the file system can, else its data, holes stay holes.
 int disk_copy(struct disk *d, const char *parent, struct vc_error *err);
+// The same of a file system that a user brought: it is never mounted here.
+int disk_import(struct disk *d, int fd, uint64_t max_bytes, struct vc_error *err);
 int disk_mount(struct disk *d, struct vc_error *err);
 // Flushes, makes holes of what is free, unmounts. An error of the disk below is one here.
 int disk_unmount(struct disk *d, struct vc_error *err);

@@ -104,10 +104,18 @@ static int check_import(struct build *b, struct vc_error *err)
 	return lseek(b->import_fd, 0, SEEK_SET) < 0 ? vc_error_errno(err, "imported tar") : 0;
 }
 
+// Mounting what a user made would hand it to the kernel of this host: it only becomes a member's disk.
+static int base_file_system(struct build *b, struct vc_error *err)
+{
+	const struct recipe *r = b->recipe;
+	if ((r->packages && r->packages[0]) || r->n_files || (r->commands && r->commands[0]))
+		return vc_error_set(err, VC_EUSER, "an imported file system is taken as it is: packages, files and commands need a tar");
+	b->imported = true;
+	return disk_import(&b->disk, b->import_fd, b->env.limits.tree_bytes, err);
+}
+
 static int base_import(struct build *b, struct vc_error *err)
 {
-	if (check_import(b, err) < 0)
-		return -1;
 	char *argv[] = {(char *)"tar",	     (char *)"--extract",	  (char *)"--file=-",	  (char *)"--directory=/build/tree",
 			(char *)"--numeric-owner", (char *)"--same-permissions", (char *)"--same-owner",
 			(char *)"--exclude=./dev/*", (char *)"--exclude=dev/*",	 (char *)compression_of(b->import_fd),
@@ -157,8 +165,10 @@ static int base_make(struct build *b, struct vc_error *err)
 {
 	struct sandbox_spec lists = plain_run(b, inside_take_lists, NULL);
 	lists.apt = true;
+	if (b->recipe->base == RECIPE_BASE_IMPORT && check_import(b, err) < 0)
+		return -1;
 	if (b->recipe->base == RECIPE_BASE_IMPORT)
-		return base_import(b, err);
+		return recipe_is_file_system(b->import_fd, 0) ? base_file_system(b, err) : base_import(b, err);
 	if (b->recipe->base == RECIPE_BASE_IMAGE)
 		return vc_error_set(err, VC_EHOST, "the recipe is built upon an image, and none was given");
 	report_text(&b->report, "Debian %s from %s", b->recipe->suite, b->mirror);
@@ -173,7 +183,9 @@ static int base_run(struct build *b, struct vc_error *err)
 		report_text(&b->report, "grown from a cached image that has its %s", stage_name(b->parent_stage));
 		return disk_copy(&b->disk, b->parent, err);
 	}
-	return base_make(b, err) < 0 ? -1 : base_to_disk(b, err);
+	if (base_make(b, err) < 0)
+		return -1;
+	return b->imported ? 0 : base_to_disk(b, err);
 }
 
 // Mounts the image, with at least so much room; a recipe's own size is the limit.
@@ -358,6 +370,9 @@ static int read_lock(struct build *b, int fd, struct vc_error *err)
 
 static int finish_run(struct build *b, struct vc_error *err)
 {
+	char nothing[] = "";
+	if (b->imported)
+		return parse_lock(b, nothing, err);
 	vc_autoclose int result = memfd_create("lock", MFD_CLOEXEC);
 	if (result < 0)
 		return vc_error_errno(err, "lock");
@@ -379,6 +394,8 @@ static int finish_run(struct build *b, struct vc_error *err)
 static int image_run(struct build *b, struct vc_error *err)
 {
 	uint64_t free_bytes = 0;
+	if (b->imported)
+		return disk_take(&b->disk, &b->raw_bytes, err);
 	if (disk_usage(&b->disk, &b->tree_bytes, &free_bytes, &b->tree_files, err) < 0)
 		return -1;
 	uint64_t size = b->recipe->size ? b->recipe->size / DISK_ROUND * DISK_ROUND : with_room(b->tree_bytes);
@@ -483,6 +500,7 @@ static struct json_object *describe(const struct build *b)
 	rc |= vc_json_add_u64(obj, "content_bytes", b->tree_bytes);
 	rc |= vc_json_add_u64(obj, "files", b->tree_files);
 	rc |= vc_json_add_u64(obj, "raw_bytes", b->raw_bytes);
+	rc |= b->imported ? vc_json_add_bool(obj, "imported", true) : 0;
 	rc |= add_kept(b, obj);
 	rc |= vc_json_add(obj, "lock", json_object_get(b->lock));
 	if (rc == 0)

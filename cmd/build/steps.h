@@ -22,6 +22,7 @@ struct build {
 	bool parent_complete;	  // its packages are all of the recipe's
 	const char *parent_lists; // directory of apt's lists of its date, NULL
 	double keep_seconds;	  // stages that took this long are kept
+	bool imported;		  // a file system that is taken as it is
 	uint64_t kept[STAGES];	  // bytes of the file system of those that were
 	struct disk disk;
 	struct run_env env;

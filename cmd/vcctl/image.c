@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmd/vcctl/importsource.h"
 #include "cmd/vcctl/table.h"
 #include "cmd/vcctl/vcctl.h"
 #include "libvc/cleanup.h"
@@ -128,10 +129,15 @@ int ctl_image_build(struct ctl *ctl, char **args, int n, struct vc_error *err)
 int ctl_image_import(struct ctl *ctl, char **args, int n, struct vc_error *err)
 {
 	(void)n;
+	struct importsource *source = NULL;
 	recipe_auto struct recipe *recipe = NULL;
-	if (recipe_for_import(args[0], ctl->is_public, args[1], &recipe, err) < 0)
+	if (importsource_open(args[1], &source, err) < 0)
 		return CTL_FAILED;
-	return build(ctl, recipe, err);
+	int status = CTL_FAILED;
+	if (recipe_for_import(args[0], ctl->is_public, importsource_file(source), &recipe, err) == 0)
+		status = build(ctl, recipe, err);
+	importsource_close(source);
+	return status;
 }
 
 // --- names -------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ static const struct verb {
 	 "vcctl cp input.dat 123:all:/tmp/", OPT_JSON, 2, 1 << 16, ctl_cp},
 	{"image", "build", "RECIPE", "build it; --refresh: with the versions of today", "vcctl image build mpich.recipe",
 	 OPT_JSON | OPT_REFRESH, 1, 1, ctl_image_build},
-	{"image", "import", "NAME TAR", "make an image of a tar; --public: for everybody",
+	{"image", "import", "NAME SOURCE", "of a tar, directory, OCI image, raw or qcow2; --public",
 	 "vcctl image import mine root.tar.zst", OPT_JSON | OPT_PUBLIC, 2, 2, ctl_image_import},
 	{"image", "list", "", "your images and public ones", "vcctl image list", OPT_JSON, 0, 0, ctl_image_list},
 	{"image", "show", "NAME", "one image: digest, size, recipe's key", "vcctl image show mpich", OPT_JSON, 1, 1,

@@ -113,6 +113,51 @@ commands = { "true" }'
     as alice vcctl image rm slow
 }
 
+# a directory, a tar of it, its file system bare, on a disk with partitions, in a qcow2 of that, as an OCI layout and archive
+make_sources() {
+    as alice sh -s <<'SH'
+set -e
+rm -rf src && mkdir src && cd src
+mkdir -p root/bin && cp /bin/busybox root/bin && echo of alice >root/mark
+tar -C root -cf root.tar .
+/sbin/mke2fs -q -F -t ext4 -d root fs.raw 8M
+truncate -s 12M disk.raw && printf 'label: gpt\nstart=2048, size=2048\nstart=4096, size=16384\n' | /sbin/sfdisk -q disk.raw
+dd if=fs.raw of=disk.raw bs=512 seek=4096 conv=notrunc status=none
+qemu-img convert -O qcow2 disk.raw disk.qcow2
+umoci init --layout oci && umoci new --image oci:one && umoci unpack --rootless --image oci:one bundle
+cp -r root/. bundle/rootfs/ && umoci repack --image oci:one bundle
+tar -C oci -cf oci.tar oci-layout index.json blobs
+SH
+}
+
+@test "imports: directory, tar, OCI layout and archive, file system, disk and qcow2 of one content" {
+    make_sources
+    local kind
+    for kind in root root.tar oci oci.tar fs.raw disk.raw disk.qcow2; do
+        as alice vcctl image import "kind-$kind" "src/$kind"
+    done
+    assert_equal "$(digest_of alice kind-fs.raw)" "$(digest_of alice kind-disk.raw)"
+    assert_equal "$(digest_of alice kind-fs.raw)" "$(digest_of alice kind-disk.qcow2)"
+    for kind in root root.tar oci oci.tar fs.raw; do
+        assert_equal "$kind $(lab_exec ctl debugfs -R 'cat /mark' "/var/lib/vcluster/images/$(digest_of alice "kind-$kind")/root.raw" 2>/dev/null)" \
+            "$kind of alice"
+    done
+    recipe alice upon.recipe 'name = upon
+from = kind-fs.raw
+file "/x" { content = "x" }'
+    run as alice vcctl image build upon.recipe
+    assert_equal "$status" 1
+    assert_contains "$output" "nothing can be built upon it"
+    run as alice vcctl image import nothing src/disk.qcow2.not
+    assert_equal "$status" 1
+    run as alice sh -c 'truncate -s 2M src/empty.raw; printf "label: dos\nstart=2048\n" | /sbin/sfdisk -q src/empty.raw; vcctl image import empty src/empty.raw'
+    assert_equal "$status" 1
+    assert_contains "$output" "no partition of the disk holds an ext4 file system"
+    assert_equal "$(as alice sh -c 'ls -d /var/tmp/vcctl-import-* 2>/dev/null')" ""
+    for kind in root root.tar oci oci.tar fs.raw disk.raw disk.qcow2; do as alice vcctl image rm "kind-$kind"; done
+    as alice rm -rf src
+}
+
 @test "a build whose caller goes away is ended" {
     public_busybox
     recipe alice gone.recipe 'name = gone

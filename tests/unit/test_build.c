@@ -425,6 +425,38 @@ static void test_packages_need_debian(void **state)
 	remove_work();
 }
 
+// A file system of the user's: its bytes become the image, and nothing is done to them.
+static void test_imported_file_system(void **state)
+{
+	(void)state;
+	NEED();
+	struct result r;
+	char raw[96], built[96], out[256];
+	snprintf(raw, sizeof(raw), "%s/fs.raw", dir);
+	snprintf(built, sizeof(built), "%s/root.raw", work);
+	char *mkfs[] = {(char *)"mke2fs", (char *)"-q", (char *)"-F", (char *)"-t", (char *)"ext4", raw, (char *)"17000k", NULL};
+	assert_int_equal(run(mkfs, -1, out, sizeof(out)), 0);
+	vc_autofree char *text = recipe_text(raw, "\"commands\":[]");
+	build_from(raw, text, "30", &r);
+	if (r.status != 0)
+		fail_msg("%s", r.last.text);
+	struct stat st;
+	assert_int_equal(stat(built, &st), 0);
+	assert_int_equal(st.st_size, 17 << 20); // whole MiB
+	assert_int_equal(chunks_that_differ(raw, built), 0);
+	char *flag[] = {(char *)"grep", (char *)"-c", (char *)"\"imported\":true", NULL, NULL};
+	char json[96];
+	snprintf(json, sizeof(json), "%s/build.json", work);
+	flag[3] = json;
+	assert_int_equal(run(flag, -1, out, sizeof(out)), 0);
+	remove_work();
+	vc_autofree char *more = recipe_text(raw, "\"commands\":[\"true\"]");
+	build_from(raw, more, "30", &r);
+	assert_int_equal(r.status, 1);
+	assert_contains(r.last.text, "is taken as it is");
+	remove_work();
+}
+
 static void test_import_checks(void **state)
 {
 	(void)state;
@@ -553,6 +585,7 @@ int main(void)
 		TEST(test_failures_are_named),
 		TEST(test_packages_need_debian),
 		TEST(test_import_checks),
+		TEST(test_imported_file_system),
 		TEST(test_killed_build_leaves_no_process),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -397,6 +397,13 @@ int recipe_from_json(struct json_object *obj, struct recipe **ret, struct vc_err
 	return 0;
 }
 
+// The magic number of ext2 to ext4, in the superblock at byte 1024.
+bool recipe_is_file_system(int fd, uint64_t at)
+{
+	uint8_t magic[2];
+	return pread(fd, magic, sizeof(magic), (off_t)(at + 1024 + 56)) == sizeof(magic) && magic[0] == 0x53 && magic[1] == 0xef;
+}
+
 // --- import ------------------------------------------------------------------------------------------------
 
 static int fill_import(struct recipe *r, const char *name, const char *path, struct vc_error *err)

@@ -70,4 +70,7 @@ int recipe_check_command(const char *command, struct vc_error *err);
 int recipe_check_size(uint64_t size, struct vc_error *err);
 int recipe_validate(const struct recipe *r, struct vc_error *err);
 
+// An ext4 file system begins at that byte of the file: an import that is taken as it is, and that nothing grows from.
+bool recipe_is_file_system(int fd, uint64_t at);
+
 #endif
