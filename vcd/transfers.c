@@ -14,10 +14,12 @@
 #include "vcd/conf.h"
 #include "vcd/fault.h"
 #include "vcd/image/holding.h"
+#include "vcd/image/imgcache.h"
 #include "vcd/image/store.h"
 #include "vcd/images.h"
 #include "vcd/pipe/chain.h"
 #include "vcd/pipe/pipe_limits.h"
+#include "vcd/pipe/pipe_link.h"
 #include "vcd/transfers_int.h"
 #include "vcd/vcd.h"
 #include "vcd/work.h"
@@ -212,6 +214,9 @@ static void tell_progress(struct transfer *tr, const struct pipeline_status *s, 
 struct publication {
 	struct transfer *transfer;
 	struct holding *holding;
+	struct imgcache *cache;
+	char digest[DIGEST_HEX_LEN];
+	uint64_t begun; // ms: it cost the time since then
 };
 
 static int publish(void *ctx, struct vc_error *err)
@@ -219,7 +224,11 @@ static int publish(void *ctx, struct vc_error *err)
 	struct publication *pub = ctx;
 	if (VC_FAULT("image-publish"))
 		return vc_error_set(err, VC_EFAILED, "fault point image-publish");
-	return holding_publish(pub->holding, err);
+	if (holding_publish(pub->holding, err) < 0)
+		return -1;
+	// What it cost decides how long it stays when others come; a cache that does not know it only adopts it later.
+	(void)imgcache_fetched(pub->cache, pub->digest, (double)(pipe_now_ms() - pub->begun) / 1000, NULL);
+	return 0;
 }
 
 static void published(void *ctx, const struct vc_error *err)
@@ -256,7 +265,9 @@ static void start_publication(struct transfer *tr, const struct pipeline_status 
 	struct publication *pub = calloc(1, sizeof(*pub));
 	if (!pub)
 		return; // tried again at the next tick
-	*pub = (struct publication){tr, pipeline_holding(tr->pipeline)};
+	*pub = (struct publication){tr, pipeline_holding(tr->pipeline), images_cache(tr->owner->vcd->images), "",
+				    pipe_now_ms() - (now_of(tr->owner) - tr->begun)};
+	memcpy(pub->digest, tr->digest, sizeof(pub->digest));
 	tr->complete_at = now_of(tr->owner);
 	tr->result = (struct transfer_result){.bytes = s->bytes_in, .adopted = s->adopted, .bypassed = s->bypassed};
 	struct work_args args = {.pool = WORK_GENERAL, .what = "publish image", .deadline_ms = PUBLISH_MS, .run = publish,
