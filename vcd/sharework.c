@@ -127,6 +127,7 @@ static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
 	w->hv = host_hv(vcd->host);
 	w->store = images_store(vcd->images);
 	w->cache = images_cache(vcd->images);
+	w->user_bytes = vcd->conf->image_host_user_mib << 20;
 	w->fake = hv_is_fake(w->hv);
 	w->vxlan_port = conf->vxlan_port;
 	fill_qemu_user(w, conf);
@@ -205,7 +206,8 @@ int sharework_image(struct sharework *w, struct vc_error *err)
 	if (store_pin(w->store, digest, w->plan->id, err) < 0)
 		return -1;
 	(void)imgcache_fetched(w->cache, digest, 0, NULL); // a use; other copies may have to go for it
-	return 0;
+	uid_t uid = w->plan->owner.uid;
+	return uid == 0 ? 0 : imgcache_charge(w->cache, digest, uid, w->user_bytes, err);
 }
 
 int sharework_unpin(struct sharework *w, struct vc_error *err)

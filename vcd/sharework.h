@@ -45,6 +45,7 @@ struct sharework {
 
 	struct hv *hv;
 	struct store *store;
+	uint64_t user_bytes; // of one user's copies of images here
 	struct imgcache *cache;
 	atomic_bool ending; // its machines are being ended: a start that waits for libvirt starts none any more
 	unsigned starts;    // asked of libvirt and not come back, also those that were given up; loop thread only

@@ -264,6 +264,34 @@ static void test_images_in_use_stay(void **state)
 	assert_int_equal(imgcache_usage(e->c).bytes, 0); // what has a name is not the cache's
 }
 
+// Three copies of alice's and one of bob's: only alice's own go for her, never what is pinned.
+static void test_one_users_copies(void **state)
+{
+	struct env *e = *state;
+	struct vc_error err = VC_ERROR_INIT;
+	static const char *const parts[] = {"\"a1\"", "\"a2\"", "\"a3\"", "\"b1\""};
+	struct store_entry im[4];
+	uint64_t one = 0;
+	open_all(e, 100 * DATA, 1000); // a lease: a quota does not wait for it
+	for (int i = 0; i < 4; i++) {
+		im[i] = build(e, parts[i], NULL, NULL, 1);
+		one = im[i].data_bytes > one ? im[i].data_bytes : one;
+	}
+	assert_int_equal(imgcache_charge(e->c, im[3].digest, 1002, one, &err), 0);
+	assert_int_equal(store_pin(e->s, im[0].digest, "cluster", NULL), 0);
+	assert_int_equal(imgcache_charge(e->c, im[0].digest, 1001, 2 * one, &err), 0);
+	assert_int_equal(imgcache_charge(e->c, im[1].digest, 1001, 2 * one, &err), 0);
+	assert_true(store_has(e->s, im[1].digest));
+	assert_int_equal(imgcache_charge(e->c, im[2].digest, 1001, 2 * one, &err), 0);
+	assert_false(store_has(e->s, im[1].digest));
+	assert_true(store_has(e->s, im[0].digest) && store_has(e->s, im[2].digest) && store_has(e->s, im[3].digest));
+	open_all(e, 100 * DATA, 1000); // whose they are is remembered
+	assert_int_equal(store_pin(e->s, im[0].digest, "cluster", NULL), 0);
+	assert_int_equal(imgcache_charge(e->c, im[2].digest, 1001, one, &err), -1);
+	assert_int_equal(err.code, VC_EUSER);
+	assert_true(store_has(e->s, im[0].digest) && store_has(e->s, im[3].digest));
+}
+
 static void test_the_lease_protects_what_was_asked_for(void **state)
 {
 	struct env *e = *state;
@@ -392,7 +420,7 @@ int main(void)
 		TEST(test_the_same_recipe_is_found), TEST(test_a_build_grows_from_a_stage),
 		TEST(test_the_parent_of_a_build_stays), TEST(test_images_in_use_stay),
 		TEST(test_an_image_that_is_built_upon_stays),
-		TEST(test_the_lease_protects_what_was_asked_for), TEST(test_strangers_are_adopted),
+		TEST(test_one_users_copies), TEST(test_the_lease_protects_what_was_asked_for), TEST(test_strangers_are_adopted),
 		TEST(test_a_rebuild_leaves_the_former_image_its_lease),
 		TEST(test_what_a_crash_leaves_goes), TEST(test_races),
 	};

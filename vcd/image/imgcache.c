@@ -577,3 +577,73 @@ int imgcache_fetched(struct imgcache *c, const char *digest, double seconds, str
 	pthread_mutex_unlock(&c->lock);
 	return rc;
 }
+
+// --- one user's copies -------------------------------------------------------------------------------------------------
+
+static bool counts_for(struct imgcache *c, const struct imgcache_entry *e, uid_t uid)
+{
+	const struct gdsf_item *item = e->is_image && e->charged && e->uid == uid ? gdsf_find(c->policy, e->id) : NULL;
+	return item && item->bytes; // 0: it has a name here, and its owner's space holds it
+}
+
+// Of the copies that were not tried yet, the one that is worth least; `keep` is none.
+static struct imgcache_entry *least_of(struct imgcache *c, uid_t uid, const char *keep)
+{
+	struct imgcache_entry *least = NULL;
+	double lowest = 0;
+	for (size_t i = 0; i < c->n; i++) {
+		struct imgcache_entry *e = &c->entries[i];
+		if (!counts_for(c, e, uid) || e->tried || strcmp(e->id, keep) == 0)
+			continue;
+		double rank = gdsf_find(c->policy, e->id)->rank;
+		if (!least || rank < lowest) {
+			least = e;
+			lowest = rank;
+		}
+	}
+	return least;
+}
+
+static uint64_t bytes_of(struct imgcache *c, uid_t uid)
+{
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < c->n; i++)
+		bytes += counts_for(c, &c->entries[i], uid) ? c->entries[i].bytes : 0;
+	return bytes;
+}
+
+static int charge_locked(struct imgcache *c, const char *digest, uid_t uid, uint64_t max, struct vc_error *err)
+{
+	char keep[DIGEST_HEX_LEN];
+	mark(c);
+	struct imgcache_entry *e = find_image(c, digest);
+	if (!e)
+		return 0;
+	e->charged = true;
+	e->uid = uid;
+	memcpy(keep, e->id, sizeof(keep));
+	(void)imgcache_file_write(c->dirfd, e, NULL, NULL); // forgotten, it is counted again at its next use
+	for (size_t i = 0; i < c->n; i++)
+		c->entries[i].tried = false;
+	while (bytes_of(c, uid) > max && (e = least_of(c, uid, keep))) {
+		e->tried = true;
+		if (store_evict(c->store, e->digest, NULL) < 0)
+			continue; // in use
+		set_stays(c, e, false);
+		gdsf_remove(c->policy, e->id);
+		c->usage.evicted++;
+		drop(c, e);
+	}
+	uint64_t left = bytes_of(c, uid);
+	return left <= max ? 0 : vc_error_set(err, VC_EUSER, "the images of your clusters on this host have %llu MiB, the site allows %llu "
+					      "(image-host-space-per-user): end a cluster", (unsigned long long)(left >> 20),
+					      (unsigned long long)(max >> 20));
+}
+
+int imgcache_charge(struct imgcache *c, const char *digest, uid_t uid, uint64_t max, struct vc_error *err)
+{
+	pthread_mutex_lock(&c->lock);
+	int rc = charge_locked(c, digest, uid, max, err);
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}

@@ -47,6 +47,10 @@ int imgcache_find(struct imgcache *c, const struct recipe *r, char ret_digest[DI
 // An image is used on this host, after it came here in so many seconds; 0: it was here.
 int imgcache_fetched(struct imgcache *c, const char *digest, double seconds, struct vc_error *err);
 
+// A cluster of uid uses this copy, which is pinned: it counts as that user's from now on, unless it has a name here. The user's other copies
+// go, the least valuable first, until they have at most max bytes. VC_EUSER: those that are in use are too many.
+int imgcache_charge(struct imgcache *c, const char *digest, uid_t uid, uint64_t max, struct vc_error *err);
+
 struct imgcache_usage {
 	uint64_t capacity, bytes;
 	unsigned stages, images, evicted, refused; // the latter two since the start

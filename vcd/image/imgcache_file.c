@@ -45,6 +45,7 @@ static struct json_object *to_json(const struct imgcache_entry *e)
 	rc |= vc_json_add_u64(obj, "bytes", e->bytes);
 	rc |= vc_json_add_int(obj, "created", e->info.created);
 	rc |= vc_json_add_int(obj, "used", e->used);
+	rc |= e->charged ? vc_json_add_u64(obj, "uid", e->uid) : 0;
 	if (rc == 0)
 		return obj;
 	json_object_put(obj);
@@ -74,7 +75,7 @@ static int get_double(struct json_object *obj, const char *key, double *ret, str
 static int from_json(struct json_object *obj, struct imgcache_entry *e, struct vc_error *err)
 {
 	const char *kind = NULL;
-	uint64_t created = 0, used = 0;
+	uint64_t created = 0, used = 0, uid = UINT32_MAX;
 	if (vc_json_str(obj, "kind", 16, &kind, err) < 0)
 		return -1;
 	e->is_image = strcmp(kind, "image") == 0;
@@ -87,8 +88,11 @@ static int from_json(struct json_object *obj, struct imgcache_entry *e, struct v
 	    get_double(obj, "seconds", &e->info.seconds, err) < 0 || get_double(obj, "uses", &e->uses, err) < 0 ||
 	    vc_json_u64(obj, "size", IMAGE_SIZE_MAX, &e->info.size, err) < 0 ||
 	    vc_json_u64(obj, "bytes", IMAGE_SIZE_MAX, &e->bytes, err) < 0 ||
-	    vc_json_u64(obj, "created", INT64_MAX, &created, err) < 0 || vc_json_u64(obj, "used", INT64_MAX, &used, err) < 0)
+	    vc_json_u64(obj, "created", INT64_MAX, &created, err) < 0 || vc_json_u64(obj, "used", INT64_MAX, &used, err) < 0 ||
+	    vc_json_u64_opt(obj, "uid", UINT32_MAX, &uid, err) < 0)
 		return -1;
+	e->charged = uid != UINT32_MAX;
+	e->uid = (uid_t)uid;
 	e->info.created = (int64_t)created;
 	e->used = (int64_t)used;
 	return 0;

@@ -3,6 +3,8 @@
 #ifndef VCD_IMAGE_IMGCACHE_FILE_H
 #define VCD_IMAGE_IMGCACHE_FILE_H
 
+#include <sys/types.h>
+
 #include "vcd/image/stage_key.h"
 
 struct json_object;
@@ -16,6 +18,9 @@ struct imgcache_entry {
 	uint64_t bytes;		     // that its removal frees
 	double uses;
 	int64_t used;		     // seconds since 1970
+	bool charged;		     // to uid, whose cluster was the last one here to use this copy
+	uid_t uid;
+	bool tried;		     // to make room for its user
 	bool stays;		     // held because of its image's name, pin or lease
 };
 
