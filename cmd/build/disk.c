@@ -43,14 +43,15 @@ static int run_on_host(struct run_env *env, char **argv, bool read_only, uint64_
 
 int disk_make(struct disk *d, struct run_env *env, uint64_t size, uint64_t files, const char *uuid, struct vc_error *err)
 {
-	char blocks[24], inodes[24], extended[160];
+	char blocks[24], inodes[24], extended[192];
 	uint64_t n_inodes = size / BYTES_PER_INODE;
 	if (n_inodes < files + files / 4 + 1024)
 		n_inodes = files + files / 4 + 1024;
 	snprintf(blocks, sizeof(blocks), "%llu", (unsigned long long)(size / BLOCK));
 	snprintf(inodes, sizeof(inodes), "%llu", (unsigned long long)n_inodes);
-	snprintf(extended, sizeof(extended), "root_owner=0:0,hash_seed=%s,lazy_itable_init=1,lazy_journal_init=1,nodiscard", uuid);
-	char *argv[] = {(char *)"mke2fs", (char *)"-q", (char *)"-F", (char *)"-t", (char *)"ext4", (char *)"-b",
+	// Without copies of the superblock: growth would write each of them, a chunk for two blocks, and no image is ever repaired.
+	snprintf(extended, sizeof(extended), "root_owner=0:0,hash_seed=%s,lazy_itable_init=1,lazy_journal_init=1,nodiscard,num_backup_sb=0", uuid);
+	char *argv[] = {(char *)"mke2fs", (char *)"-q", (char *)"-F", (char *)"-t", (char *)"ext4", (char *)"-O", (char *)"sparse_super2", (char *)"-b",
 			(char *)"4096",	  (char *)"-m", (char *)"0",  (char *)"-N", inodes,	    (char *)"-U",
 			(char *)uuid,	  (char *)"-E", extended,     (char *)"-d", (char *)"/build/tree",
 			(char *)"/build/out/root.raw", blocks, NULL};

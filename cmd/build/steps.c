@@ -22,6 +22,7 @@
 
 #define KEYRING "/usr/share/keyrings/debian-archive-keyring.gpg"
 #define ROOM (256ull << 20)	     // free bytes beside the content when the recipe names no size; holes cost nothing
+#define ROOM_STEP (64ull << 20)	     // sizes without a wish: a small change does not grow the file system, which writes its group tables
 #define ROOM_PACKAGES (64ull << 20)  // bytes beside what apt says: metadata, and what maintainer scripts make
 #define ROOM_COMMANDS (1ull << 30)   // bytes that commands find free when the recipe names no size
 #define ROOM_FILES (1ull << 20)	     // bytes beside the files' own
@@ -138,7 +139,7 @@ static void image_uuid(const struct build *b, char ret[37])
 
 static uint64_t with_room(uint64_t used)
 {
-	return (used + used / 4 + ROOM + DISK_ROUND - 1) / DISK_ROUND * DISK_ROUND;
+	return (used + used / 4 + ROOM + ROOM_STEP - 1) / ROOM_STEP * ROOM_STEP;
 }
 
 static int too_small(uint64_t content, struct vc_error *err)

@@ -168,6 +168,26 @@ commands = { "sleep 61" }'
     wait_until 20 "the build's directory to go" no_build_is_left
 }
 
+@test "an image that a cluster uses cannot be removed; built anew, the former one stays until its cluster ends" {
+    import_busybox alice used
+    local former
+    former=$(digest_of alice used)
+    submit alice -N1 --vcluster=used --vcluster-mem=256M --wrap='sleep 300'
+    wait_until 120 "the cluster of job $JOB" cluster_is_ready alice "$JOB"
+    run as alice vcctl image rm used
+    assert_equal "$status" 1
+    assert_contains "$output" "is in use by 1 running cluster"
+    as alice sh -c 'cp -r used.root used.new && echo again >used.new/etc/again && vcctl image import used used.new && rm -rf used.new'
+    [ "$(digest_of alice used)" != "$former" ]
+    lab_exec ctl test -e "/var/lib/vcluster/images/$former/root.raw"
+    assert_equal "$(as alice vcctl exec "$JOB" 0 -- cat /etc/again 2>/dev/null)" "" # the members' own is the former one
+    as alice vcctl exec "$JOB" 0 -- true
+    lab_exec ctl scancel "$JOB"
+    wait_job "$JOB"
+    wait_until 60 "the former image to go" lab_exec ctl sh -c "! test -e /var/lib/vcluster/images/$former"
+    as alice vcctl image rm used
+}
+
 published() { lab log ctl vcd | grep -c "image deb.with-.*published"; }
 one_is_published() { [ "$(published)" = 1 ]; }
 

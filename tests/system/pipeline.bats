@@ -41,15 +41,26 @@ teardown() {
     [ -z "${ANSWER:-}" ] || staged >/dev/null || true
 }
 
-# new_image NAME [FILE-TO-CHANGE-IN-PLACE]: MIB of noise, as an image of everybody's
+# new_image NAME: MIB of noise that looks like a file system, as an image of everybody's
 new_image() {
     on ctl bash -s "$1" "$MIB" <<'SH'
 set -e
-rm -rf /root/r && mkdir -p /root/r/bin
-head -c "$2M" /dev/urandom >/root/r/data
-tar -cf /root/r.tar -C /root r
-vcctl image import "$1" /root/r.tar --public
+head -c "$2M" /dev/urandom >/root/noise.raw
+printf '\123\357' | dd of=/root/noise.raw bs=1 seek=1080 conv=notrunc status=none
+vcctl image import "$1" /root/noise.raw --public
 SH
+}
+
+# small_disk HOST KIB, usual_disk HOST: another file system at its image-dir
+small_disk() {
+    chain stop "$1" vcd
+    on "$1" mount -t tmpfs -o "size=${2}k" tmpfs "$(dir)"
+    chain start "$1" vcd
+}
+usual_disk() {
+    chain stop "$1" vcd
+    on "$1" umount "$(dir)"
+    chain start "$1" vcd
 }
 
 stage() { on ctl vcctl image stage "$1" "$2" --json || true; } # what failed is in the answer
@@ -153,17 +164,63 @@ is_sound() { on ctl vcctl image fsck "$1" "$2"; }
     local answer id
     new_image full
     id=$(digest full)
-    chain stop n1 vcd
-    on n1 mount -t tmpfs -o size=8m tmpfs "$(dir)"
-    chain start n1 vcd
+    small_disk n1 8192
+    small_disk n2 $((MIB * 1024 + 4)) # room for all chunks, and not for their list: it fails at publication
     answer=$(stage full 'n[1-3]')
     assert_contains "$(field "$answer" n1 error)" "No space left on device"
-    is_here n2 "$id"
+    assert_contains "$(field "$answer" n2 error)" "No space left on device"
     is_here n3 "$id"
     nothing_incoming n1
-    chain stop n1 vcd
-    on n1 umount "$(dir)"
-    chain start n1 vcd
+    nothing_incoming n2
+    usual_disk n1
+    usual_disk n2
+}
+
+@test "pipeline: the controller's disk is full while an image comes in: it is said so, nothing is left, the next one works" {
+    small_disk ctl $((MIB * 1024 + 1024)) # the import, and not its image
+    run new_image too-much
+    [ "$status" -ne 0 ]
+    assert_contains "$output" "No space left on device"
+    wait_until 20 "the build's directory to go" on ctl sh -c "test -z \"\$(ls $(dir)/builds $(dir)/incoming | grep -v :)\""
+    usual_disk ctl
+    new_image enough
+}
+
+@test "pipeline: a host that loses its power in the middle, and comes back, has nothing half done" {
+    local id host
+    new_image power
+    id=$(digest power)
+    stage_in_background power 'n[1-4]'
+    wait_until 30 "the image to be on its way to n3" is_arriving n3
+    chain kill n2
+    for host in n1 n3 n4; do wait_until 60 "the image on $host" is_here "$host" "$id"; done
+    chain boot n2
+    wait_until 60 "n2's vcd" on n2 vcctl ping
+    wait_until 60 "an end of it on n2" nothing_incoming n2
+    staged >/dev/null
+    stage power n2 >/dev/null
+    is_sound n2 power
+}
+
+@test "pipeline: two requests with chains of their own, and two images, feed the same hosts" {
+    local host one two
+    new_image one
+    new_image two
+    one=$(digest one) two=$(digest two)
+    stage one 'n[1-3]' >"$BATS_TEST_TMPDIR/first" 3>&- &
+    stage one 'n[2-4]' >"$BATS_TEST_TMPDIR/second" 3>&- &
+    stage two 'n[1-4]' >"$BATS_TEST_TMPDIR/third" 3>&- &
+    wait
+    for host in n1 n2 n3 n4; do
+        is_here "$host" "$one"
+        is_here "$host" "$two"
+    done
+    for host in n2 n3; do # of both requests: the image came once
+        assert_equal "$(field "$(cat "$BATS_TEST_TMPDIR/first")" "$host" error)$(field "$(cat "$BATS_TEST_TMPDIR/second")" "$host" error)" ""
+        [ "$(field "$(cat "$BATS_TEST_TMPDIR/second")" "$host" bytes)" -le $(((MIB << 20) * 11 / 10)) ]
+    done
+    is_sound 'n[1-4]' one
+    is_sound 'n[1-4]' two
 }
 
 @test "pipeline: the controller's death stops nothing when another host has the image" {

@@ -26,7 +26,7 @@
 #define IMAGE_META_MAX (4u << 20)		// bytes of image.json and build.json; the lock of 10,000 packages fits
 #define IMAGE_CLUSTER_ID_MAX 64			// bytes of a pin's cluster id
 #define IMAGE_KEEP_SECONDS "1"			// a stage that took less costs less to repeat than to copy and keep
-#define IMAGE_BUILDER_VERSION 2			// part of every key: raise it when the same recipe gives another tree
+#define IMAGE_BUILDER_VERSION 3			// part of every key: raise it when the same recipe gives another tree
 
 #define IMAGE_BUILD_SECONDS 1800		// time limit of a build; a Debian base takes 15 s, hpcc's 40 s
 #define IMAGE_BUILD_SECONDS_MAX 86400
