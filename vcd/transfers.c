@@ -315,6 +315,10 @@ static void look_at_pipeline(struct transfer *tr, uint64_t now)
 		tr->error = s.error;
 	if (tr->error.code)
 		tell_done(tr, &tr->error);
+	if (tr->serving && !TAILQ_EMPTY(&tr->wishes)) { // they came after it was here
+		tr->result = (struct transfer_result){.bytes = 0};
+		tell_done(tr, NULL);
+	}
 	if (s.phase == PIPELINE_ENDED && !tr->publishing) {
 		pipeline_unref(vc_steal(&tr->pipeline));
 		tr->stopping = true; // the next wish begins anew

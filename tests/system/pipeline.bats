@@ -199,6 +199,7 @@ is_sound() { on ctl vcctl image fsck "$1" "$2"; }
     wait_until 60 "an end of it on n2" nothing_incoming n2
     staged >/dev/null
     stage power n2 >/dev/null
+    assert_equal "$(field "$(stage power n2)" n2 bytes)" 0 # at once: whoever still serves it answers, too
     is_sound n2 power
 }
 
@@ -207,10 +208,11 @@ is_sound() { on ctl vcctl image fsck "$1" "$2"; }
     new_image one
     new_image two
     one=$(digest one) two=$(digest two)
-    stage one 'n[1-3]' >"$BATS_TEST_TMPDIR/first" 3>&- &
-    stage one 'n[2-4]' >"$BATS_TEST_TMPDIR/second" 3>&- &
-    stage two 'n[1-4]' >"$BATS_TEST_TMPDIR/third" 3>&- &
-    wait
+    local staging=()
+    stage one 'n[1-3]' >"$BATS_TEST_TMPDIR/first" 3>&- & staging+=($!)
+    stage one 'n[2-4]' >"$BATS_TEST_TMPDIR/second" 3>&- & staging+=($!)
+    stage two 'n[1-4]' >"$BATS_TEST_TMPDIR/third" 3>&- & staging+=($!)
+    wait "${staging[@]}"
     for host in n1 n2 n3 n4; do
         is_here "$host" "$one"
         is_here "$host" "$two"
