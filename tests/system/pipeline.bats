@@ -152,7 +152,7 @@ is_sound() { on ctl vcctl image fsck "$1" "$2"; }
     assert_equal "$status" 1
     [[ $output =~ ctl.*" 1  damaged" ]] && [[ $output =~ n1.*" 1  damaged" ]] && [[ $output =~ n2.*" 0  ok" ]]
     found=$(on ctl vcctl image fsck ctl,n1 killed --json || true)
-    assert_equal "$(python3 -c 'import json,sys; print([i["first_byte"] for h in json.loads(sys.argv[1])["hosts"].values() for i in h["images"]])' "$found")" \
+    assert_equal "$(python3 -c 'import json,sys; hosts = json.loads(sys.argv[1])["hosts"]; print([i["first_byte"] for h in ("ctl", "n1") for i in hosts[h]["images"]])' "$found")" \
         "[$((5 << 20)), $((7 << 16))]"
     run on ctl vcctl image fsck --repair ctl,n1,n2 killed
     assert_equal "$status" 0
