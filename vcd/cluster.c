@@ -171,6 +171,8 @@ void cluster_destroy(struct cluster *c)
 	stop_work(c);
 	uv_close((uv_handle_t *)c->deadline, closed_timer);
 	uv_close((uv_handle_t *)c->retry, closed_timer);
+	if (c->plan && c->plan->image_digest[0])
+		images_let_go(c->owner->vcd->images, c->plan->image_digest, c->id);
 	for (size_t i = 0; i < c->n_hosts; i++)
 		free(c->hosts[i].name);
 	free(c->hosts);

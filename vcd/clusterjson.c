@@ -7,6 +7,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
 #include "vcd/cluster_int.h"
+#include "vcd/images.h"
 #include "vcd/state.h"
 #include "vcd/vcd.h"
 
@@ -255,6 +256,11 @@ int cluster_save(struct cluster *c, struct vc_error *err)
 	return state_cluster_put(c->owner->vcd->state, &row, err);
 }
 
+static struct images *cs_images(const struct cluster *c)
+{
+	return c->owner->vcd->images;
+}
+
 static int load_rest(struct cluster *c, const struct state_cluster *row, struct vc_error *err)
 {
 	const char *trace = NULL;
@@ -275,6 +281,7 @@ static int load_rest(struct cluster *c, const struct state_cluster *row, struct 
 		if (!c->plan || cluster_set_hosts(c, err) < 0)
 			return -1;
 		c->plan_json = json_object_get(row->plan);
+		(void)images_hold(cs_images(c), c->plan->image_digest, c->id, NULL); // hosts have it, whatever became of it here
 	}
 	stages_from_json(c, row->extra);
 	if (row->view && !(c->view = view_from_json(row->view, err)))

@@ -115,6 +115,8 @@ int clusterplan_set_image(struct cluster *c, const struct images_found *image, s
 		return vc_error_set(err, VC_EUSER, "--vcluster-mount: image '%s'%s is not one that the site trusts with host "
 				    "directories (trusted-images of vcd.conf)", plan->spec->image,
 				    plan->spec->packages ? " with more packages" : "");
+	if (images_hold(c->owner->vcd->images, image->digest, c->id, err) < 0)
+		return vc_error_wrap(err, "image '%s'", plan->spec->image);
 	memcpy(plan->image_digest, image->digest, sizeof(plan->image_digest));
 	plan->image_trusted = image->trusted;
 	c->plan_json = plan_to_json(plan);

@@ -631,6 +631,27 @@ static int image_want(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return 0;
 }
 
+// --- clusters that stand on an image ----------------------------------------------------------------------------------------
+
+// The pins of the controller's own share of the same cluster are others.
+static const char *pin_of(const char *cluster, char ret[IMAGE_CLUSTER_ID_MAX + 1])
+{
+	snprintf(ret, IMAGE_CLUSTER_ID_MAX + 1, "controller-%.48s", cluster);
+	return ret;
+}
+
+int images_hold(struct images *im, const char *digest, const char *cluster, struct vc_error *err)
+{
+	char pin[IMAGE_CLUSTER_ID_MAX + 1];
+	return store_pin(im->store, digest, pin_of(cluster, pin), err);
+}
+
+void images_let_go(struct images *im, const char *digest, const char *cluster)
+{
+	char pin[IMAGE_CLUSTER_ID_MAX + 1];
+	store_unpin(im->store, digest, pin_of(cluster, pin));
+}
+
 // --- names -----------------------------------------------------------------------------------------------------------
 
 static struct json_object *entry_to_json(const struct images *im, const struct store_entry *e)

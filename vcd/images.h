@@ -45,4 +45,8 @@ int images_want(struct images *im, const struct images_wish_args *args, struct i
 		struct vc_error *err);
 void images_wish_cancel(struct images_wish *wish); // NULL is allowed
 
+// A cluster of this controller stands on it: the last name that leads to it cannot be removed, and it stays until the cluster is gone.
+int images_hold(struct images *im, const char *digest, const char *cluster, struct vc_error *err);
+void images_let_go(struct images *im, const char *digest, const char *cluster);
+
 #endif

@@ -169,15 +169,16 @@ commands = { "sleep 61" }'
 }
 
 @test "an image that a cluster uses cannot be removed; built anew, the former one stays until its cluster ends" {
-    import_busybox alice used
+    import_busybox alice busybox
     local former
+    as alice sh -c 'rm -rf used.root && cp -r busybox.root used.root && echo once >used.root/etc/once && vcctl image import used used.root'
     former=$(digest_of alice used)
     submit alice -N1 --vcluster=used --vcluster-mem=256M --wrap='sleep 300'
     wait_until 120 "the cluster of job $JOB" cluster_is_ready alice "$JOB"
     run as alice vcctl image rm used
     assert_equal "$status" 1
     assert_contains "$output" "is in use by 1 running cluster"
-    as alice sh -c 'cp -r used.root used.new && echo again >used.new/etc/again && vcctl image import used used.new && rm -rf used.new'
+    as alice sh -c 'echo again >used.root/etc/again && vcctl image import used used.root && rm -rf used.root'
     [ "$(digest_of alice used)" != "$former" ]
     lab_exec ctl test -e "/var/lib/vcluster/images/$former/root.raw"
     assert_equal "$(as alice vcctl exec "$JOB" 0 -- cat /etc/again 2>/dev/null)" "" # the members' own is the former one

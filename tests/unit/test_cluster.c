@@ -65,6 +65,7 @@ static struct world {
 	struct images_wish_args wish; // of the build that is waited for
 	int wishes_canceled;
 	char node_down[64]; // what slurmctld was told
+	int held; // images
 	int fail_code; // of answer_calls(); 0: VC_EUSER
 	const char *answer; // of hosts; NULL: none
 } w;
@@ -240,6 +241,17 @@ int images_want(struct images *im, const struct images_wish_args *args, struct i
 	*ret_wish = (struct images_wish *)&w.wish;
 	return 1;
 }
+int images_hold(struct images *im, const char *digest, const char *cluster, struct vc_error *err)
+{
+	(void)im, (void)digest, (void)cluster, (void)err;
+	w.held++;
+	return 0;
+}
+void images_let_go(struct images *im, const char *digest, const char *cluster)
+{
+	(void)im, (void)digest, (void)cluster;
+	w.held--;
+}
 void images_wish_cancel(struct images_wish *wish)
 {
 	w.wishes_canceled += wish != NULL;
@@ -404,7 +416,9 @@ static void test_ready_and_release(void **state)
 	assert_string_equal(result_str(&again, "state"), "ready");
 	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
 	assert_int_equal(release.replies, 0);
+	assert_int_equal(w.held, 1);
 	assert_int_equal(answer_calls("host.release", NULL, NULL), 2);
+	assert_int_equal(w.held, 0);
 	assert_int_equal(release.replies, 1);
 	assert_int_equal(release.err.code, 0);
 	assert_int_equal(call_method("job.release", &twice, ENSURE), 0);
