@@ -54,7 +54,7 @@ static const struct verb {
 	{"image", "log", "NAME", "the end of the last build's log", "vcctl image log mpich", OPT_JSON, 1, 1, ctl_image_log},
 	{"image", "stage", "NAME HOSTS", "put it on hosts before a job needs it (admins)", "vcctl image stage mpich n[1-8]", OPT_JSON,
 	 2, 2, ctl_image_stage},
-	{"image", "fsck", "HOSTS [NAME]", "read copies again; --repair: fetch what is damaged (admins)",
+	{"image", "fsck", "HOSTS [NAME]", "read copies again; --repair fetches what is damaged",
 	 "vcctl image fsck --repair n[1-8] mpich", OPT_JSON | OPT_REPAIR, 1, 2, ctl_image_fsck},
 	{"check", NULL, "", "is the site set up right, is anything orphaned", "vcctl check", OPT_JSON, 0, 0, ctl_check},
 	{"ping", NULL, "", "does the local vcd answer", "vcctl ping", OPT_JSON, 0, 0, ctl_ping},

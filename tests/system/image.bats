@@ -168,7 +168,7 @@ commands = { "sleep 61" }'
     wait_until 20 "the build's directory to go" no_build_is_left
 }
 
-@test "an image that a cluster uses cannot be removed; built anew, the former one stays until its cluster ends" {
+@test "an image that a cluster uses cannot be removed; built anew, its members keep the former one" {
     import_busybox alice busybox
     local former
     as alice sh -c 'rm -rf used.root && cp -r busybox.root used.root && echo once >used.root/etc/once && vcctl image import used used.root'
@@ -185,7 +185,6 @@ commands = { "sleep 61" }'
     as alice vcctl exec "$JOB" 0 -- true
     lab_exec ctl scancel "$JOB"
     wait_job "$JOB"
-    wait_until 60 "the former image to go" lab_exec ctl sh -c "! test -e /var/lib/vcluster/images/$former"
     as alice vcctl image rm used
 }
 
