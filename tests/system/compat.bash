@@ -63,7 +63,7 @@ compat_normalise() {
     jobs=$(sort -rnu "$dir/jobs" 2>/dev/null | paste -sd'|')
     sed -E -e '/^(.*: )?vcluster: the directory .* created empty$/d' \
         -e '/^srun: (Force Terminated|Job step aborted|launch.slurm|error: IO: Hey|.*step creation|Step created)/d; /\*\*\* STEP .* CANCELLED AT/d' \
-        -e 's/\bvc[0-9]+-([0-9]+)\b/host\1/g' -e 's/\bn([13])\b/host0/g' -e 's/\bn2\b/host1/g' \
+        -e 's/\bvc[0-9]+-([0-9]+)\b/host\1/g' -e 's/\bn([134])\b/host0/g' -e 's/\bn2\b/host1/g' \
         -e "s/(^|[^0-9A-Za-z.])(${jobs:-none})(_[0-9]|\\b)/\\1JOB\\3/g" -e 's/JOB(_[0-9]+)?\.[0-9]+/JOB\1.STEP/g' \
         -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}/TIME/g' "$dir/output" |
         awk '/^(srun|slurmstepd)/ { print | "sort"; next } { print } END { fflush() }'
