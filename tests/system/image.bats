@@ -222,3 +222,13 @@ assert_stages_sum() {
     wait_job "$JOB" 120
     assert_contains "$(job_output "$JOB")" "Unable to locate package no-such-package"
 }
+
+@test "scancel while the image of a job is built: its hosts are free within 5 s" {
+    submit alice -N2 --vcluster=deb --vcluster-packages=figlet --vcluster-mem=300M --wrap=true
+    wait_until 60 "the build of job $JOB" cluster_has_phase alice "$JOB" building
+    lab_exec ctl scancel "$JOB"
+    wait_nodes idle 5
+    assert_equal "$(job_state "$JOB")" CANCELLED
+    wait_until 120 "the build to be over" no_build_is_left
+    assert_clean
+}
