@@ -171,7 +171,7 @@ run_vcd() {
         run_vcd "$host" "$NEXT"
         as alice vcctl exec "$first" 1 -- true
         as alice vcctl exec "$first" 0 -- true
-        lab_exec ctl vcctl check
+        wait_until 30 "the hosts to have each other back, and vcctl check to find nothing" lab_exec ctl vcctl check
     done
     start_job "$RUN_ONCE" -N2
     wait_job "$JOB" 120
