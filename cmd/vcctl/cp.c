@@ -24,6 +24,22 @@ static const char receive_script[] =
 	"t=$(mktemp -d \"${p}.vcctl.XXXXXX\") || exit 1\n"
 	"tar -xf - -C \"$t\" && mv -- \"$t/$2\" \"$d\"; s=$?\n"
 	"rm -rf -- \"$t\"; exit $s\n";
+// In the first of several guests: $1 and $2 as above, $3 the names of the other members, $4 receive_script, $5 chain_script.
+static const char first_script[] =
+	"export VC_CP_DIR=\"$1\" VC_CP_NAME=\"$2\" VC_CP_NEXT=\"$3\" VC_CP_RECEIVE=\"$4\" VC_CP_CHAIN=\"$5\"\n"
+	"exec /bin/sh -c \"$5\"\n";
+// In each of them: unpacks what comes and passes it on to the next. vcrsh takes the variables along, so that no name becomes
+// part of a command. A next one that ends early ends only its own copy and those behind it.
+static const char chain_script[] =
+	"set -- $VC_CP_NEXT\n"
+	"[ $# -gt 0 ] || exec /bin/sh -c \"$VC_CP_RECEIVE\" vcctl \"$VC_CP_DIR\" \"$VC_CP_NAME\"\n"
+	"next=$1; shift; export VC_CP_NEXT=\"$*\"\n"
+	"t=$(mktemp -d) && mkfifo \"$t/next\" || exit 1\n"
+	"trap '' PIPE\n"
+	"/run/vcluster/bin/vcrsh \"$next\" 'exec /bin/sh -c \"$VC_CP_CHAIN\"' <\"$t/next\" &\n"
+	"tee \"$t/next\" | /bin/sh -c \"$VC_CP_RECEIVE\" vcctl \"$VC_CP_DIR\" \"$VC_CP_NAME\"; s=$?\n"
+	"wait $! || { echo \"copying to $next or behind it failed\" >&2; s=1; }\n"
+	"rm -rf -- \"$t\"; exit $s\n";
 // In the guest: $1 the directory, $2 the name in it.
 static const char send_script[] = "cd -- \"$1\" && exec tar -cf - -- \"$2\"";
 
@@ -144,20 +160,35 @@ static int single_name(char **sources, int n, char **ret, struct vc_error *err)
 	return *ret ? 0 : vc_error_set(err, ENOMEM, "out of memory");
 }
 
+// "vc1-1 vc1-2": all but the first.
+static char *names_behind(const struct target *targets, size_t n)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	for (size_t i = 1; f && i < n; i++)
+		fprintf(f, "%s%s", i > 1 ? " " : "", targets[i].name);
+	return f && fclose(f) == 0 ? text : NULL;
+}
+
 static int copy_to(const struct ctl *ctl, char **sources, int n, const struct copy_side *to, struct vc_error *err)
 {
 	vc_autofree struct target *targets = NULL;
-	vc_autofree char *name = NULL;
+	vc_autofree char *name = NULL, *behind = NULL;
 	vc_autostrv char **local = NULL;
 	size_t n_targets;
 	if (single_name(sources, n, &name, err) < 0 || pack_argv(sources, n, &local, err) < 0 ||
 	    target_find(ctl, to->job, to->member, &targets, &n_targets, err) < 0)
 		return -1;
 	char *const remote[] = {"/bin/sh", "-c", (char *)receive_script, "vcctl", to->path, name, NULL};
-	for (size_t i = 0; i < n_targets; i++)
-		if (run_pair(ctl, &targets[i], local, remote, true, err) < 0)
-			return -1;
-	return 0;
+	if (n_targets <= 1)
+		return n_targets ? run_pair(ctl, &targets[0], local, remote, true, err) : 0;
+	behind = names_behind(targets, n_targets);
+	if (!behind)
+		return vc_error_set(err, ENOMEM, "out of memory");
+	char *const chain[] = {"/bin/sh", "-c", (char *)first_script, "vcctl", to->path, name, behind, (char *)receive_script,
+			       (char *)chain_script, NULL};
+	return run_pair(ctl, &targets[0], local, chain, true, err);
 }
 
 // --- from members ------------------------------------------------------------------------------------------------
