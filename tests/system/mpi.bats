@@ -23,6 +23,11 @@ setup_file() {
         as alice "mpicc.$library" -O2 -Wall -o "mpi/locality.$library" locality.c
         as alice "mpicc.$library" -O2 -Wall -o "mpi/suite.$library" suite.c
     done
+    as alice sh -c 'cat >elastic.c' <"$TOP/contrib/examples/elastic.c"
+    as alice sh -c 'cat >mpi/elastic.sh; chmod +x mpi/elastic.sh' <"$TOP/contrib/examples/elastic.sh"
+    # with the library's source: the lab's own library may need a sanitizer's, which the image has not
+    tar -C "$TOP" -c libvcluster | as alice tar -x
+    as alice mpicc.openmpi -O2 -Wall -Ilibvcluster -I. -D_GNU_SOURCE -o mpi/elastic elastic.c libvcluster/vcluster.c
     as alice sh -c 'cat >hpcc.recipe' <"$TOP/contrib/recipes/hpcc.recipe"
     as alice vcctl image build hpcc.recipe
     run_job >"$BATS_FILE_TMPDIR/job"
@@ -30,7 +35,7 @@ setup_file() {
 
 teardown_file() {
     as alice vcctl image rm "$IMAGE" || true
-    as alice rm -rf mpi result hello_mpi.c locality.c suite.c hpcc.recipe
+    as alice rm -rf mpi result libvcluster hello_mpi.c locality.c suite.c elastic.c hpcc.recipe
 }
 
 setup() { JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
@@ -57,19 +62,24 @@ part locality srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich
 part cyclic srun -n8 -c1 --overcommit --distribution=cyclic --mpi=pmi2 ./locality.mpich
 part pmi2-abort srun -n8 -c1 --overcommit --mpi=pmi2 ./locality.mpich abort
 pmix="srun -n8 -c1 --overcommit --mpi=pmix"
-LIMIT=60 part pmix $pmix ./hello.openmpi
-LIMIT=60 part pmix-locality $pmix sh -c "./hello.openmpi >hello.out && ./locality.openmpi"
-LIMIT=60 part pmix-cyclic $pmix --distribution=cyclic ./locality.openmpi
-LIMIT=60 part pmix-suite $pmix ./suite.openmpi
-LIMIT=60 part pmix-two sh -c "$pmix --overlap ./hello.openmpi & $pmix --overlap ./hello.openmpi; wait"
-LIMIT=60 part pmix-abort $pmix ./locality.openmpi abort
-LIMIT=60 part pmix-die $pmix ./locality.openmpi die
-LIMIT=60 part pmix-scancel sh -c "$pmix ./locality.openmpi wait >wait.out 2>&1 &
+part pmix $pmix ./hello.openmpi
+part pmix-locality $pmix sh -c "./hello.openmpi >hello.out && ./locality.openmpi"
+part pmix-cyclic $pmix --distribution=cyclic ./locality.openmpi
+part pmix-suite srun -n4 -c1 --mpi=pmix ./suite.openmpi
+part pmix-two sh -c "$pmix --overlap ./hello.openmpi & $pmix --overlap ./hello.openmpi; wait"
+part pmix-abort $pmix ./locality.openmpi abort
+part pmix-die $pmix ./locality.openmpi die
+part pmix-scancel sh -c "$pmix ./locality.openmpi wait >wait.out 2>&1 &
     until grep -q ^step wait.out; do sleep 0.2; done
     scancel $SLURM_JOB_ID.\$(sed -n 's/^step //p' wait.out)
     wait"
-LIMIT=60 part pmix-user $pmix sh -c 'echo $SLURM_PROCID $PMIX_GDS_MODULE $PMIX_SECURITY_MODE $PMIX_HOSTNAME $(hostname) $(id -u) $(id -g)'
-LIMIT=60 part left srun -n4 -c1 sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+part pmix-user $pmix sh -c 'echo $SLURM_PROCID $PMIX_GDS_MODULE $PMIX_SECURITY_MODE $PMIX_HOSTNAME $(hostname) $(id -u) $(id -g)'
+export OMPI_MCA_rmaps_base_oversubscribe=1
+part elastic sh -c './elastic.sh 200 &
+    until [ "$(grep -c . elastic.journal)" -ge 5 ]; do sleep 0.2; done 2>/dev/null
+    vcrsh "vc$SLURM_JOB_ID-3" "for p in /proc/[0-9]*; do read c <\$p/comm && case \$c in orted|elastic) kill -9 \${p#/proc/};; esac; done" 2>/dev/null
+    wait'
+part left srun -n4 -c1 sh -c 'for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     grep -qsE "^(locality|suite|hello)" /proc/[0-9]*/comm || exit 0
     sleep 1
 done; echo left; exit 1'
@@ -200,6 +210,17 @@ assert_pairs() {
 
 @test "of steps that were ended no rank is left in any member" {
     assert_equal "$(part_of left | grep -v '^srun: ')" "left ended with 0"
+}
+
+# all that is of MPI on one member dies in the midst of the work
+@test "the elastic example: workers are spawned on each member that the view names, no item is lost when a member's die" {
+    local part rank
+    part=$(part_of elastic)
+    for rank in 0 1 2 3; do assert_equal "$(grep -cx "member vc$JOB-$rank: 1 workers" <<<"$part")" 2; done
+    [[ $part =~ ([0-9]+)" of 200 items were done before" ]]
+    [ "${BASH_REMATCH[1]}" -lt 200 ]
+    assert_contains "$part" "1270607 primes below 20000000"
+    assert_equal "$(tail -n1 <<<"$part")" "elastic ended with 0"
 }
 
 @test "a directory was staged in to all members, and another out" {

@@ -1,0 +1,12 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Runs elastic.c in a virtual cluster whose members come and go (libvcluster.so.0 is copied, as images need not have it):
+#   cp -L "$(pkg-config --variable=libdir vcluster)/libvcluster.so.0" .
+#   sbatch -N2 -n4 --no-kill --vcluster=openmpi --vcluster-stage-in=elastic,libvcluster.so.0 contrib/examples/elastic.sh 500
+# A run that a dying member ended is followed by another, which goes on where the journal ends.
+items=${1:-100} journal=elastic.journal
+for _ in 1 2 3 4 5; do
+    mpirun -n 1 --host "$(hostname)" ./elastic "$items" "$journal" && exit 0
+done
+echo "elastic: five runs did not finish" >&2
+exit 1
