@@ -79,13 +79,17 @@ works() {
             "image show"|"image rm") refused 3 4 -- bob vcctl $verb "$IMAGE"; refused 3 4 -- bob vcctl $verb "2001/$IMAGE" ;;
             "image log") refused 3 4 -- bob vcctl image log "$IMAGE"; works alice vcctl image log "$IMAGE" ;;
             "image stage") refused 4 -- bob vcctl image stage "$IMAGE" n1; refused 4 -- alice vcctl image stage "$IMAGE" n1 ;; # for admins
+            "image fsck") # for admins
+                refused 4 -- bob vcctl image fsck n1
+                refused 4 -- alice vcctl image fsck n1 "$IMAGE"
+                works carol vcctl image fsck n1 ;;
             "image list") works bob vcctl image list; [[ $output != *"$IMAGE"* ]]; works alice vcctl image list; assert_contains "$output" "$IMAGE" ;;
             list) works bob vcctl list --all; [[ $output != *"$JOB "* ]]; works alice vcctl list; assert_contains "$output" "$JOB" ;;
             "image build"|"image import") ;; # one's own: the limits below
             check|ping) ;;                   # of the site, for anybody
             *) echo "vcctl $verb: say here what a stranger gets" >&2; return 1 ;;
         esac
-    done < <(as alice vcctl --help | sed -nE '1,/^Usage/d; s/^  ([a-z]+( (build|import|list|show|rm|log|stage))?) .*/\1/p')
+    done < <(as alice vcctl --help | sed -nE '1,/^Usage/d; s/^  ([a-z]+( (build|fsck|import|list|show|rm|log|stage))?) .*/\1/p')
     for verb in show exec cp console "image rm"; do assert_contains "$seen" " $verb "; done
     assert_equal "$(as alice vcctl exec "$JOB" 0 -- id -un)" alice
 }
