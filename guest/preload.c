@@ -42,7 +42,7 @@ int preload_place(const char **ret, struct vc_error *err)
 	*ret = NULL;
 	if (!has_mpich())
 		return 0;
-	if ((mkdir(PRELOAD_DIR, 0755) < 0 && errno != EEXIST))
+	if (mkdir(PRELOAD_DIR, 0755) < 0 && errno != EEXIST)
 		return vc_error_errno(err, PRELOAD_DIR);
 	if (apply_write(PRELOAD_PATH, vcmpich_start, (size_t)(vcmpich_end - vcmpich_start), 0644, 0, 0, err) < 0)
 		return -1;

@@ -365,12 +365,10 @@ static void pmi_from_slurm(struct client *c)
 	ssize_t n = recv(c->pmi.fd, block, sizeof(block), MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0 && c->conf->pmi_open) {
-		c->pmi.over = !c->pmi.eof;
-		pieces_end(c);
-	} else if (n <= 0) {
-		pmi_close(c);
-		vc_mux_session_eof(c->session, VC_CH_PMI);
+	if (n <= 0) {
+		pmi_gone(c);
+		if (!c->conf->pmi_open)
+			vc_mux_session_eof(c->session, VC_CH_PMI);
 	} else if (c->conf->pmi_open ? pieces_from_server(c, block, (size_t)n) < 0
 				     : vc_pmi_from_slurm(c->conf->pmi, block, (size_t)n, &c->pmi.to_task, &err) < 0) {
 		pmi_broken(c, &err);

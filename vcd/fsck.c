@@ -204,19 +204,6 @@ static void next_image(struct round *r)
 		image_ends(r, &err);
 }
 
-static struct round *round_create(struct fsck *f, bool repair, const char *head, struct vc_error *err)
-{
-	struct round *r = calloc(1, sizeof(*r));
-	if (!r) {
-		vc_error_errno(err, "fsck");
-		return NULL;
-	}
-	*r = (struct round){.owner = f, .repair = repair, .head = head ? strdup(head) : NULL, .results = json_object_new_array()};
-	snprintf(r->pin, sizeof(r->pin), "fsck-%p", (void *)r);
-	LIST_INSERT_HEAD(&f->rounds, r, link);
-	return r;
-}
-
 // The images of this store, each once; with digest that one alone.
 static int list_images(struct round *r, const char *digest, struct vc_error *err)
 {
@@ -235,6 +222,22 @@ static int list_images(struct round *r, const char *digest, struct vc_error *err
 	return r->images ? 0 : vc_error_errno(err, "fsck");
 }
 
+static struct round *round_create(struct fsck *f, bool repair, const char *head, const char *digest, struct vc_error *err)
+{
+	struct round *r = calloc(1, sizeof(*r));
+	if (!r) {
+		vc_error_errno(err, "fsck");
+		return NULL;
+	}
+	*r = (struct round){.owner = f, .repair = repair, .head = head ? strdup(head) : NULL, .results = json_object_new_array()};
+	snprintf(r->pin, sizeof(r->pin), "fsck-%p", (void *)r);
+	LIST_INSERT_HEAD(&f->rounds, r, link);
+	if (list_images(r, digest, err) == 0)
+		return r;
+	round_free(r);
+	return NULL;
+}
+
 // --- damage that was found while serving ---------------------------------------------------------------------------------
 
 static void on_damage(void *ctx, const char *digest)
@@ -244,14 +247,11 @@ static void on_damage(void *ctx, const char *digest)
 	struct vc_error err = VC_ERROR_INIT;
 	if (f->stopped || strcmp(controller, f->vcd->conf->host_name) == 0)
 		return; // the controller knows no host that has it for sure: vcctl image fsck names some
-	struct round *r = round_create(f, true, controller, &err);
-	if (!r || list_images(r, digest, &err) < 0) {
+	struct round *r = round_create(f, true, controller, digest, &err);
+	if (r)
+		next_image(r);
+	else
 		vc_log_err("image %.12s: not repaired: %s", digest, err.text);
-		if (r)
-			round_free(r);
-		return;
-	}
-	next_image(r);
 }
 
 // --- host.fsck ------------------------------------------------------------------------------------------------------------
@@ -259,11 +259,9 @@ static void on_damage(void *ctx, const char *digest)
 static void caller_gone(struct rpc_request *req, void *ctx)
 {
 	struct round *r = ctx;
-	struct vc_error err = VC_ERROR_INIT;
 	r->req = NULL;
 	r->n = r->at + 1; // the image under way is the last one
-	vc_error_set(&err, VC_ECANCELED, "given up by the caller");
-	rpc_reply_error(req, &err);
+	rpc_reply_canceled(req);
 }
 
 static int host_fsck(struct rpc_request *req, void *ctx, struct vc_error *err)
@@ -279,12 +277,9 @@ static int host_fsck(struct rpc_request *req, void *ctx, struct vc_error *err)
 		return -1;
 	if (digest && !digest_hex_valid(digest))
 		return vc_error_set(err, VC_EPROTO, "host.fsck: not a digest");
-	struct round *r = round_create(f, repair, head, err);
-	if (!r || list_images(r, digest, err) < 0) {
-		if (r)
-			round_free(r);
+	struct round *r = round_create(f, repair, head, digest, err);
+	if (!r)
 		return -1;
-	}
 	r->hosts = vc_steal(&hosts);
 	r->req = req;
 	if (r->n) // else it ends at once
@@ -331,21 +326,14 @@ static void survey_done(void *ctx, const struct vc_error *err)
 static void survey_canceled(struct rpc_request *req, void *ctx)
 {
 	struct survey *s = ctx;
-	struct vc_error err = VC_ERROR_INIT;
 	fanout_cancel(s->fanout);
-	vc_error_set(&err, VC_ECANCELED, "given up by the caller");
-	rpc_reply_error(req, &err);
+	rpc_reply_canceled(req);
 	survey_free(s);
 }
 
-static int survey_send(struct fsck *f, struct survey *s, const char *digest, bool repair, struct vc_error *err)
+static int survey_send(struct fsck *f, struct survey *s, size_t n, const char *digest, bool repair, struct vc_error *err)
 {
 	vc_autojson struct json_object *params = json_object_new_object();
-	size_t n = 0;
-	while (s->hosts[n])
-		n++;
-	if (!n)
-		return vc_error_set(err, VC_EUSER, "image.fsck: on which hosts?");
 	if (vc_json_add_str(params, "head", f->vcd->conf->host_name) < 0 || vc_json_add_strv(params, "hosts", s->hosts) < 0 ||
 	    vc_json_add_bool(params, "repair", repair) < 0 || (digest && vc_json_add_str(params, "digest", digest) < 0))
 		return vc_error_set(err, ENOMEM, "image.fsck: out of memory");
@@ -363,16 +351,16 @@ static int image_fsck(struct rpc_request *req, void *ctx, struct vc_error *err)
 	const char *name = NULL;
 	bool repair = false;
 	vc_autostrv char **hosts = NULL;
+	size_t n = 0;
 	if (vc_json_str_opt(rpc_params(req), "name", IMAGE_FROM_MAX, &name, err) < 0 ||
-	    vc_json_bool_opt(rpc_params(req), "repair", &repair, err) < 0 ||
-	    vc_json_strv(rpc_params(req), "hosts", VC_HOSTS_MAX, VC_HOSTNAME_MAX, &hosts, err) < 0 ||
+	    vc_json_bool_opt(rpc_params(req), "repair", &repair, err) < 0 || rpc_param_hosts(req, &hosts, &n, err) < 0 ||
 	    (name && store_lookup(f->store, name, rpc_caller(req)->uid, &entry, err) < 0))
 		return -1;
 	struct survey *s = calloc(1, sizeof(*s));
 	if (!s)
 		return vc_error_errno(err, "image.fsck");
 	*s = (struct survey){.req = req, .hosts = vc_steal(&hosts), .results = json_object_new_object()};
-	if (survey_send(f, s, name ? entry.digest : NULL, repair, err) < 0) {
+	if (survey_send(f, s, n, name ? entry.digest : NULL, repair, err) < 0) {
 		survey_free(s);
 		return -1;
 	}

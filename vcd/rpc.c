@@ -364,6 +364,15 @@ struct json_object *rpc_params(const struct rpc_request *req)
 	return req->params;
 }
 
+int rpc_param_hosts(const struct rpc_request *req, char ***ret, size_t *ret_n, struct vc_error *err)
+{
+	if (vc_json_strv(req->params, "hosts", VC_HOSTS_MAX, VC_HOSTNAME_MAX, ret, err) < 0)
+		return -1;
+	for (*ret_n = 0; (*ret)[*ret_n]; (*ret_n)++)
+		;
+	return *ret_n ? 0 : vc_error_set(err, VC_EUSER, "%s: on which hosts?", rpc_method_name(req));
+}
+
 const char *rpc_method_name(const struct rpc_request *req)
 {
 	return req->method->name;
@@ -394,4 +403,11 @@ void rpc_set_job(struct rpc_request *req, const char *job)
 bool rpc_canceled(const struct rpc_request *req)
 {
 	return req->canceled;
+}
+
+void rpc_reply_canceled(struct rpc_request *req)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	vc_error_set(&err, VC_ECANCELED, "given up by the caller");
+	rpc_reply_error(req, &err);
 }

@@ -68,6 +68,8 @@ struct rpc_caller {
 };
 
 struct json_object *rpc_params(const struct rpc_request *req); // an object, borrowed
+// The parameter `hosts`, one name at least; an array that ends with NULL, the caller's.
+int rpc_param_hosts(const struct rpc_request *req, char ***ret, size_t *ret_n, struct vc_error *err);
 const char *rpc_method_name(const struct rpc_request *req);
 const struct rpc_caller *rpc_caller(const struct rpc_request *req);
 bool rpc_caller_may(const struct rpc_request *req, uid_t owner); // the owner, an admin, root or a vcd
@@ -89,6 +91,8 @@ void rpc_notify(struct rpc_request *req, const char *method, struct json_object 
 // sent from inside cb). Called at once when it happened before.
 void rpc_on_cancel(struct rpc_request *req, void (*cb)(struct rpc_request *req, void *ctx), void *ctx);
 bool rpc_canceled(const struct rpc_request *req);
+// The reply for such a callback: VC_ECANCELED.
+void rpc_reply_canceled(struct rpc_request *req);
 
 bool rpc_is_local(const struct rpc_request *req); // it came over this host's unix socket
 // Where the caller's connection comes from; -1: it is gone, or has no address.

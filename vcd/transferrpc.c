@@ -195,20 +195,9 @@ static void host_image_done(void *ctx, const struct transfer_result *result, con
 static void host_image_canceled(struct rpc_request *req, void *ctx)
 {
 	struct host_image *hi = ctx;
-	struct vc_error err = VC_ERROR_INIT;
 	transfer_cancel(hi->wish, true); // whoever asked may be gone because its vcd is; the hosts behind count on this one
-	vc_error_set(&err, VC_ECANCELED, "given up by the caller");
-	rpc_reply_error(req, &err);
+	rpc_reply_canceled(req);
 	free(hi);
-}
-
-static int read_hosts(struct rpc_request *req, char ***ret, size_t *ret_n, struct vc_error *err)
-{
-	if (vc_json_strv(rpc_params(req), "hosts", VC_HOSTS_MAX, VC_HOSTNAME_MAX, ret, err) < 0)
-		return -1;
-	for (*ret_n = 0; (*ret)[*ret_n]; (*ret_n)++)
-		;
-	return *ret_n ? 0 : vc_error_set(err, VC_EUSER, "%s: on which hosts?", rpc_method_name(req));
 }
 
 static int host_image(struct rpc_request *req, void *ctx, struct vc_error *err)
@@ -218,7 +207,7 @@ static int host_image(struct rpc_request *req, void *ctx, struct vc_error *err)
 	struct transfer_args args = {.trace = rpc_trace(req), .progress = host_image_progress, .done = host_image_done};
 	if (vc_json_str(rpc_params(req), "digest", DIGEST_HEX_LEN - 1, &args.digest, err) < 0 ||
 	    vc_json_str(rpc_params(req), "head", VC_HOSTNAME_MAX, &args.head, err) < 0 ||
-	    read_hosts(req, &hosts, &args.n_hosts, err) < 0)
+	    rpc_param_hosts(req, &hosts, &args.n_hosts, err) < 0)
 		return -1;
 	if (!digest_hex_valid(args.digest))
 		return vc_error_set(err, VC_EPROTO, "host.image: not a digest");
@@ -293,10 +282,8 @@ static void stage_done(void *ctx, const struct vc_error *err)
 static void stage_canceled(struct rpc_request *req, void *ctx)
 {
 	struct stage *s = ctx;
-	struct vc_error err = VC_ERROR_INIT;
 	fanout_cancel(s->fanout);
-	vc_error_set(&err, VC_ECANCELED, "given up by the caller");
-	rpc_reply_error(req, &err);
+	rpc_reply_canceled(req);
 	stage_free(s);
 }
 
@@ -321,7 +308,7 @@ static int image_stage(struct rpc_request *req, void *ctx, struct vc_error *err)
 	const char *name;
 	size_t n = 0;
 	if (vc_json_str(rpc_params(req), "name", IMAGE_NAME_MAX + 12, &name, err) < 0 ||
-	    read_hosts(req, &hosts, &n, err) < 0 || store_lookup(t->store, name, rpc_caller(req)->uid, &entry, err) < 0)
+	    rpc_param_hosts(req, &hosts, &n, err) < 0 || store_lookup(t->store, name, rpc_caller(req)->uid, &entry, err) < 0)
 		return -1;
 	struct stage *s = calloc(1, sizeof(*s));
 	if (!s)

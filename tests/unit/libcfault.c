@@ -103,12 +103,30 @@ void *calloc(size_t n, size_t size)
 	return fails(LIBCFAULT_ALLOC, ENOMEM) ? NULL : real(n, size);
 }
 
-void *libcfault_real_realloc(void *p, size_t size)
+static void *real_realloc(void *p, size_t size)
 {
 	static void *(*real)(void *, size_t);
 	if (!real)
 		real = (void *(*)(void *, size_t))(uintptr_t)next("realloc");
 	return real(p, size);
+}
+
+void *libcfault_crypto_malloc(size_t n, const char *file, int line)
+{
+	(void)file, (void)line;
+	return real_realloc(NULL, n);
+}
+
+void *libcfault_crypto_realloc(void *p, size_t n, const char *file, int line)
+{
+	(void)file, (void)line;
+	return real_realloc(p, n);
+}
+
+void libcfault_crypto_free(void *p, const char *file, int line)
+{
+	(void)file, (void)line;
+	free(p);
 }
 
 static bool is_json(const void *caller)
@@ -120,15 +138,15 @@ static bool is_json(const void *caller)
 void *realloc(void *p, size_t size)
 {
 	if (fault.armed && fault.spare_json && is_json(__builtin_return_address(0)))
-		return libcfault_real_realloc(p, size);
-	return fails(LIBCFAULT_ALLOC, ENOMEM) ? NULL : libcfault_real_realloc(p, size);
+		return real_realloc(p, size);
+	return fails(LIBCFAULT_ALLOC, ENOMEM) ? NULL : real_realloc(p, size);
 }
 
 // json-c reads through the result of some of its strdup: without memory it ends the process, which is not ours to mend.
 char *strdup(const char *s)
 {
 	size_t len = strlen(s) + 1;
-	char *copy = is_json(__builtin_return_address(0)) ? libcfault_real_realloc(NULL, len) : malloc(len);
+	char *copy = is_json(__builtin_return_address(0)) ? real_realloc(NULL, len) : malloc(len);
 	return copy ? memcpy(copy, s, len) : NULL;
 }
 

@@ -25,8 +25,11 @@ void libcfault_arm(enum libcfault kind, unsigned n, bool ever);
 bool libcfault_disarm(void);
 // json-c's parser leaves out, silently, what its buffer has no memory for. While true its buffers always grow.
 void libcfault_spare_json(bool spare);
-// Never fails by an armed fault: for a library whose own allocations are left out.
-void *libcfault_real_realloc(void *p, size_t size);
+// For CRYPTO_set_mem_functions(), before any use of OpenSSL: its own allocations never fail then. digest.c ends the process
+// when they do, as documented there.
+void *libcfault_crypto_malloc(size_t n, const char *file, int line);
+void *libcfault_crypto_realloc(void *p, size_t n, const char *file, int line);
+void libcfault_crypto_free(void *p, const char *file, int line);
 
 // One try of an operation with its n-th call of that kind failing. False: it has fewer of them, nothing failed.
 typedef bool (*libcfault_try_fn)(void *env, const void *op, enum libcfault kind, unsigned n);

@@ -98,25 +98,6 @@ static void try_all(void *env, enum libcfault kind)
 	libcfault_each("ensure", kind, try_one, env, NULL);
 }
 
-// OpenSSL's own allocations do not fail here: digest.c ends the process when they do, as documented there.
-static void *crypto_malloc(size_t n, const char *file, int line)
-{
-	(void)file, (void)line;
-	return libcfault_real_realloc(NULL, n);
-}
-
-static void *crypto_realloc(void *p, size_t n, const char *file, int line)
-{
-	(void)file, (void)line;
-	return libcfault_real_realloc(p, n);
-}
-
-static void crypto_free(void *p, const char *file, int line)
-{
-	(void)file, (void)line;
-	free(p);
-}
-
 // "a module", as gzip packs it
 static const uint8_t packed[] = {
 	0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x4b, 0x54, 0xc8, 0xcd, 0x4f, 0x29, 0xcd, 0x49,
@@ -148,7 +129,7 @@ static int setup(void **state)
 {
 	static struct env e;
 	vc_autofree char *path = NULL;
-	CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free); // the first time, before any use
+	CRYPTO_set_mem_functions(libcfault_crypto_malloc, libcfault_crypto_realloc, libcfault_crypto_free);
 	snprintf(e.dir, sizeof(e.dir), "%s/vc-test-initrd-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	if (!mkdtemp(e.dir))
 		return -1;

@@ -239,28 +239,9 @@ static void try_all(void *env, enum libcfault kind)
 		libcfault_each(ops[i].name, kind, try_one, env, &ops[i]);
 }
 
-// OpenSSL's own allocations do not fail here: digest.c ends the process when they do, as documented there.
-static void *crypto_malloc(size_t n, const char *file, int line)
-{
-	(void)file, (void)line;
-	return libcfault_real_realloc(NULL, n);
-}
-
-static void *crypto_realloc(void *p, size_t n, const char *file, int line)
-{
-	(void)file, (void)line;
-	return libcfault_real_realloc(p, n);
-}
-
-static void crypto_free(void *p, const char *file, int line)
-{
-	(void)file, (void)line;
-	free(p);
-}
-
 static int setup(void **state)
 {
-	CRYPTO_set_mem_functions(crypto_malloc, crypto_realloc, crypto_free); // the first time, before any use
+	CRYPTO_set_mem_functions(libcfault_crypto_malloc, libcfault_crypto_realloc, libcfault_crypto_free);
 	static struct env e;
 	vc_autofree char *meta = NULL;
 	chunks_auto struct chunks *list = NULL;
