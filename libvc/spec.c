@@ -27,8 +27,16 @@ const struct vc_spec_option vc_spec_options[VC_SPEC_OPTS] = {
 				  "copy FILE into each machine before the job starts", true},
 	[VC_SPEC_OPT_STAGE_OUT] = {"vcluster-stage-out", "VCLUSTER_OPT_STAGE_OUT", "FILE,...",
 				   "copy FILE back from the first machine when the job ends", true},
+	[VC_SPEC_OPT_SIZE] = {"vcluster-size", "VCLUSTER_OPT_SIZE", "MIN[-MAX]",
+			      "hosts that the cluster may have as it grows and shrinks (default: those of -N)", false},
+	[VC_SPEC_OPT_ELASTIC] = {"vcluster-elastic", "VCLUSTER_OPT_ELASTIC", "POLICY[,KEY=VALUE...]",
+				 "static or cod: who decides about the size; keys weight, reserve", false},
+	[VC_SPEC_OPT_ON_PREEMPT] = {"vcluster-on-preempt", "VCLUSTER_OPT_ON_PREEMPT", "shrink|kill",
+				    "when a further host is preempted: go on without it (default), or end the job", false},
 };
 
+const char *const vc_spec_policies[] = {"static", "cod", NULL};
+static const char *const preempt_names[] = {[VC_SPEC_PREEMPT_SHRINK] = "shrink", [VC_SPEC_PREEMPT_KILL] = "kill"};
 static const char *const script_names[] = {[VC_SPEC_SCRIPT_GUEST] = "guest", [VC_SPEC_SCRIPT_HOST] = "host"};
 
 struct vc_spec *vc_spec_create(void)
@@ -113,7 +121,9 @@ static bool mounts_equal(const struct vc_spec *a, const struct vc_spec *b)
 bool vc_spec_equal(const struct vc_spec *a, const struct vc_spec *b)
 {
 	return str_equal(a->image, b->image) && a->vms == b->vms && a->cpus == b->cpus && a->mem_mib == b->mem_mib &&
-	       a->script == b->script && mounts_equal(a, b) && strv_equal(a->packages, b->packages) &&
+	       a->script == b->script && a->size_min == b->size_min && a->size_max == b->size_max &&
+	       strcmp(a->elastic.policy, b->elastic.policy) == 0 && a->elastic.weight == b->elastic.weight &&
+	       a->elastic.reserve == b->elastic.reserve && a->on_preempt == b->on_preempt && mounts_equal(a, b) && strv_equal(a->packages, b->packages) &&
 	       strv_equal(a->stage_in, b->stage_in) &&
 	       strv_equal(a->stage_out, b->stage_out);
 }
@@ -235,15 +245,89 @@ static int set_mem(struct vc_spec *spec, const char *what, const char *value, st
 	return set_mem_mib(spec, what, bytes >> 20, err);
 }
 
+// Index of value among two names, -1: it is neither.
+static int one_of_two(const char *const names[2], const char *what, const char *value, struct vc_error *err)
+{
+	for (int i = 0; i < 2; i++) {
+		if (strcmp(value, names[i]) == 0)
+			return i;
+	}
+	return vc_error_set(err, VC_EUSER, "%s: '%.64s' is neither '%s' nor '%s'", what, value, names[0], names[1]);
+}
+
 static int set_script(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err)
 {
-	for (size_t i = 0; i < VC_ARRAY_LEN(script_names); i++) {
-		if (strcmp(value, script_names[i]) == 0) {
-			spec->script = (enum vc_spec_script)i;
+	int i = one_of_two(script_names, what, value, err);
+	if (i < 0)
+		return -1;
+	spec->script = (enum vc_spec_script)i;
+	return 0;
+}
+
+static int set_on_preempt(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err)
+{
+	int i = one_of_two(preempt_names, what, value, err);
+	if (i < 0)
+		return -1;
+	spec->on_preempt = (enum vc_spec_preempt)i;
+	return 0;
+}
+
+// MIN alone is MIN-MIN.
+static int set_size(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err)
+{
+	vc_autostrv char **parts = NULL;
+	uint64_t min, max;
+	if (vc_parse_list(what, value, '-', 2, &parts, err) < 0 || vc_parse_u64(what, parts[0], 1, VC_HOSTS_MAX, &min, err) < 0 ||
+	    vc_parse_u64(what, parts[1] ? parts[1] : parts[0], min, VC_HOSTS_MAX, &max, err) < 0)
+		return -1;
+	spec->size_min = (uint32_t)min;
+	spec->size_max = (uint32_t)max;
+	return 0;
+}
+
+static int find_policy(const char *what, const char *name, struct vc_error *err)
+{
+	for (size_t i = 0; vc_spec_policies[i]; i++) {
+		if (strcmp(vc_spec_policies[i], name) == 0)
 			return 0;
-		}
 	}
-	return vc_error_set(err, VC_EUSER, "%s: '%.64s' is neither 'guest' nor 'host'", what, value);
+	return vc_error_set(err, VC_EUSER, "%s: '%.64s' decides about no sizes; policies that do: static, cod", what, name);
+}
+
+static int set_elastic_key(struct vc_spec_elastic *e, const char *what, char *item, struct vc_error *err)
+{
+	char *value = strchr(item, '=');
+	uint64_t n;
+	if (value)
+		*value++ = '\0';
+	bool weight = strcmp(item, "weight") == 0, reserve = strcmp(item, "reserve") == 0;
+	if (!value || (!weight && !reserve))
+		return vc_error_set(err, VC_EUSER, "%s: '%.64s' is neither weight=NUMBER nor reserve=HOSTS", what, item);
+	if (vc_parse_u64(what, value, weight, weight ? VC_SPEC_WEIGHT_MAX : VC_HOSTS_MAX, &n, err) < 0)
+		return -1;
+	*(weight ? &e->weight : &e->reserve) = (uint32_t)n;
+	return 0;
+}
+
+int vc_spec_parse_elastic(const char *what, const char *value, struct vc_spec_elastic *ret, struct vc_error *err)
+{
+	vc_autostrv char **items = NULL;
+	struct vc_spec_elastic e = {0};
+	if (vc_parse_list(what, value, ',', 3, &items, err) < 0 || find_policy(what, items[0], err) < 0)
+		return -1;
+	snprintf(e.policy, sizeof(e.policy), "%s", items[0]);
+	for (size_t i = 1; items[i]; i++) {
+		if (set_elastic_key(&e, what, items[i], err) < 0)
+			return -1;
+	}
+	*ret = e;
+	return 0;
+}
+
+static int set_elastic(struct vc_spec *spec, const char *what, const char *value, struct vc_error *err)
+{
+	return vc_spec_parse_elastic(what, value, &spec->elastic, err);
 }
 
 static int mount_check(const struct vc_spec *spec, const char *what, const char *src, const char *dst, struct vc_error *err)
@@ -460,6 +544,8 @@ static const setter setters[VC_SPEC_OPTS] = {
 	[VC_SPEC_OPT_CPUS] = set_cpus,		 [VC_SPEC_OPT_MEM] = set_mem,
 	[VC_SPEC_OPT_SCRIPT] = set_script,	 [VC_SPEC_OPT_MOUNT] = set_mounts,
 	[VC_SPEC_OPT_STAGE_IN] = set_stage_in,	 [VC_SPEC_OPT_STAGE_OUT] = set_stage_out,
+	[VC_SPEC_OPT_SIZE] = set_size,		 [VC_SPEC_OPT_ELASTIC] = set_elastic,
+	[VC_SPEC_OPT_ON_PREEMPT] = set_on_preempt,
 };
 
 int vc_spec_set(struct vc_spec *spec, enum vc_spec_opt opt, const char *value, struct vc_error *err)
@@ -490,6 +576,8 @@ static int check_without_image(const struct vc_spec *spec, struct vc_error *err)
 		[VC_SPEC_OPT_MEM] = spec->mem_mib != 0,	     [VC_SPEC_OPT_SCRIPT] = spec->script != VC_SPEC_SCRIPT_GUEST,
 		[VC_SPEC_OPT_MOUNT] = spec->n_mounts != 0,   [VC_SPEC_OPT_STAGE_IN] = spec->stage_in != NULL,
 		[VC_SPEC_OPT_STAGE_OUT] = spec->stage_out != NULL,
+		[VC_SPEC_OPT_SIZE] = spec->size_max != 0,    [VC_SPEC_OPT_ELASTIC] = spec->elastic.policy[0] != '\0',
+		[VC_SPEC_OPT_ON_PREEMPT] = spec->on_preempt != VC_SPEC_PREEMPT_SHRINK,
 	};
 	for (size_t i = 0; i < VC_SPEC_OPTS; i++) {
 		if (given[i])
@@ -505,6 +593,11 @@ int vc_spec_check(const struct vc_spec *spec, const struct vc_spec_request *requ
 	if (spec->stage_out && spec->script == VC_SPEC_SCRIPT_HOST)
 		return vc_error_set(err, VC_EUSER, "--vcluster-stage-out copies when the batch script ends in the first machine, not with "
 				    "--vcluster-script=host: let the script call `vcctl cp $SLURM_JOB_ID:0:FILE .`");
+	if (spec->elastic.reserve && spec->elastic.reserve > spec->size_max)
+		return vc_error_set(err, VC_EUSER, "--vcluster-elastic: a reserve of %u hosts is more than --vcluster-size allows (%u)",
+				    spec->elastic.reserve, spec->size_max);
+	if (strcmp(spec->elastic.policy, "cod") == 0 && !spec->size_max)
+		return vc_error_set(err, VC_EUSER, "--vcluster-elastic=cod needs --vcluster-size=MIN-MAX");
 	uint64_t cpus = (uint64_t)spec->vms * (spec->cpus ? spec->cpus : 1);
 	if (request->cpus_per_host_max && cpus > request->cpus_per_host_max)
 		return vc_error_set(err, VC_EUSER,
@@ -539,8 +632,24 @@ static struct json_object *mounts_to_json(const struct vc_spec *spec)
 	return vc_steal(&list);
 }
 
+static int put_elastic(struct json_object *obj, const struct vc_spec *spec)
+{
+	const struct vc_spec_elastic *e = &spec->elastic;
+	if (spec->size_max &&
+	    (vc_json_add_u64(obj, "size_min", spec->size_min) < 0 || vc_json_add_u64(obj, "size_max", spec->size_max) < 0))
+		return -1;
+	if (e->policy[0] && (vc_json_add_str(obj, "elastic", e->policy) < 0 || vc_json_add_u64(obj, "weight", e->weight) < 0 ||
+			     vc_json_add_u64(obj, "reserve", e->reserve) < 0))
+		return -1;
+	if (spec->on_preempt == VC_SPEC_PREEMPT_SHRINK)
+		return 0;
+	return vc_json_add_str(obj, "on_preempt", preempt_names[spec->on_preempt]);
+}
+
 static int put_optional(struct json_object *obj, const struct vc_spec *spec)
 {
+	if (put_elastic(obj, spec) < 0)
+		return -1;
 	if (spec->cpus && vc_json_add_u64(obj, "cpus", spec->cpus) < 0)
 		return -1;
 	if (spec->mem_mib && vc_json_add_u64(obj, "mem_mib", spec->mem_mib) < 0)
@@ -601,6 +710,28 @@ static int get_script(struct vc_spec *spec, struct json_object *obj, struct vc_e
 	return vc_json_str_opt(obj, "script", VC_NAME_MAX, &script, err) < 0 ? -1 : set_script(spec, "script", script, err);
 }
 
+static int get_elastic(struct vc_spec *spec, struct json_object *obj, struct vc_error *err)
+{
+	struct vc_spec_elastic *e = &spec->elastic;
+	const char *policy = "", *on_preempt = preempt_names[VC_SPEC_PREEMPT_SHRINK];
+	uint64_t min = 0, max = 0, weight = 0, reserve = 0;
+	if (vc_json_u64_opt(obj, "size_min", VC_HOSTS_MAX, &min, err) < 0 ||
+	    vc_json_u64_opt(obj, "size_max", VC_HOSTS_MAX, &max, err) < 0 ||
+	    vc_json_str_opt(obj, "elastic", VC_NAME_MAX, &policy, err) < 0 ||
+	    vc_json_u64_opt(obj, "weight", VC_SPEC_WEIGHT_MAX, &weight, err) < 0 ||
+	    vc_json_u64_opt(obj, "reserve", VC_HOSTS_MAX, &reserve, err) < 0 ||
+	    vc_json_str_opt(obj, "on_preempt", VC_NAME_MAX, &on_preempt, err) < 0 ||
+	    (policy[0] && find_policy("elastic", policy, err) < 0))
+		return -1;
+	if (min > max || (max && !min))
+		return vc_error_set(err, VC_EUSER, "size_min: %llu is outside 1 to size_max", (unsigned long long)min);
+	spec->size_min = (uint32_t)min;
+	spec->size_max = (uint32_t)max;
+	*e = (struct vc_spec_elastic){.weight = (uint32_t)weight, .reserve = (uint32_t)reserve};
+	snprintf(e->policy, sizeof(e->policy), "%s", policy);
+	return set_on_preempt(spec, "on_preempt", on_preempt, err);
+}
+
 static int get_mounts(struct vc_spec *spec, struct json_object *obj, struct vc_error *err)
 {
 	struct json_object *list = NULL;
@@ -634,7 +765,8 @@ static int get_items(char ***ret, const struct list_rule *rule, size_t len_max, 
 static int refuse_unknown_keys(struct json_object *obj, struct vc_error *err)
 {
 	static const char *const known[] = {"v",      "image",	"vms",	    "cpus",	"mem_mib",
-					    "script", "mounts", "stage_in", "stage_out", "packages"};
+					    "script", "mounts", "stage_in", "stage_out", "packages",
+					    "size_min", "size_max", "elastic", "weight", "reserve", "on_preempt"};
 	struct json_object_iterator end = json_object_iter_end(obj);
 	for (struct json_object_iterator it = json_object_iter_begin(obj); !json_object_iter_equal(&it, &end);
 	     json_object_iter_next(&it)) {
@@ -656,7 +788,7 @@ struct vc_spec *vc_spec_from_json(struct json_object *obj, struct vc_error *err)
 		return NULL;
 	}
 	if (get_version(obj, err) < 0 || refuse_unknown_keys(obj, err) < 0 || get_image(spec, obj, err) < 0 ||
-	    get_sizes(spec, obj, err) < 0 || get_script(spec, obj, err) < 0 || get_mounts(spec, obj, err) < 0 ||
+	    get_sizes(spec, obj, err) < 0 || get_script(spec, obj, err) < 0 || get_elastic(spec, obj, err) < 0 || get_mounts(spec, obj, err) < 0 ||
 	    get_items(&spec->packages, &package_rule, VC_PACKAGE_LEN_MAX, obj, "packages", err) < 0 ||
 	    get_items(&spec->stage_in, &file_rule, VC_PATH_MAX - 1, obj, "stage_in", err) < 0 ||
 	    get_items(&spec->stage_out, &file_rule, VC_PATH_MAX - 1, obj, "stage_out", err) < 0) {

@@ -17,11 +17,24 @@
 #define VC_SPEC_VERSION 1		  // of the JSON form
 #define VC_SPEC_CPUS_MAX 1024		  // vCPUs of one member; more than libvirt gives a guest today
 #define VC_SPEC_MEM_MAX_MIB (16ull << 20) // 16 TiB per member; keeps vms x memory far from overflow
+#define VC_SPEC_WEIGHT_MAX 1000		  // of --vcluster-elastic
 #define VC_SPEC_CONTROL_NAME "VCLUSTER_SPEC" // job control variable; hooks of Slurm see it as SPANK_VCLUSTER_SPEC
 
 enum vc_spec_script {
 	VC_SPEC_SCRIPT_GUEST, // the batch script runs on member 0
 	VC_SPEC_SCRIPT_HOST,  // it runs on the first host, its sruns go to guests
+};
+
+enum vc_spec_preempt { // what the preemption of a leased host does to its cluster
+	VC_SPEC_PREEMPT_SHRINK, // its members leave the view, the others go on
+	VC_SPEC_PREEMPT_KILL,	// the job is cancelled: its program cannot lose a member
+};
+
+// --vcluster-elastic: who decides about the size, and this cluster's part in it.
+struct vc_spec_elastic {
+	char policy[VC_NAME_MAX + 1]; // "": nobody but `vcctl resize`
+	uint32_t weight;	      // its share among clusters of one priority; 0: not said, 1
+	uint32_t reserve;	      // hosts that it gets within a bounded time when its load asks for them
 };
 
 struct vc_spec_mount {
@@ -36,6 +49,9 @@ struct vc_spec {
 	uint32_t cpus; // vCPUs per member; 0: the host's share divided among its members
 	uint64_t mem_mib; // memory per member; 0: the same
 	enum vc_spec_script script;
+	uint32_t size_min, size_max; // hosts; 0: what Slurm allocated at first
+	struct vc_spec_elastic elastic;
+	enum vc_spec_preempt on_preempt;
 	struct vc_spec_mount *mounts;
 	size_t n_mounts;
 	char **packages; // Debian packages beside the image's; NULL-terminated vectors, NULL when empty
@@ -61,6 +77,9 @@ enum vc_spec_opt {
 	VC_SPEC_OPT_STAGE_IN,
 	VC_SPEC_OPT_STAGE_OUT,
 	VC_SPEC_OPT_PACKAGES,
+	VC_SPEC_OPT_SIZE,
+	VC_SPEC_OPT_ELASTIC,
+	VC_SPEC_OPT_ON_PREEMPT,
 	VC_SPEC_OPTS
 };
 
@@ -72,11 +91,16 @@ struct vc_spec_option {
 	bool list;	     // repeating the option adds to it
 };
 
+// The policies that --vcluster-elastic may name: those of vcd/elastic that decide about sizes. NULL ends it.
+extern const char *const vc_spec_policies[];
+
 extern const struct vc_spec_option vc_spec_options[VC_SPEC_OPTS];
 
 // Sets one option. A list option adds its entries; an entry that is there already changes nothing, so that a value
 // handed over twice (Slurm does that) is harmless.
 int vc_spec_set(struct vc_spec *spec, enum vc_spec_opt opt, const char *value, struct vc_error *err);
+// The value of --vcluster-elastic alone: POLICY[,key=value...].
+int vc_spec_parse_elastic(const char *what, const char *value, struct vc_spec_elastic *ret, struct vc_error *err);
 // The same by name ("vcluster-vms"); an unknown name is VC_EUSER.
 int vc_spec_set_by_name(struct vc_spec *spec, const char *name, const char *value, struct vc_error *err);
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "libvc/json.h"
+#include "libvc/spec.h"
 #include "vcd/elastic/elastic.h"
 #include "vcd/elastic/packer.h"
 #include "vcd/elastic/policy.h"
@@ -654,9 +655,18 @@ static void test_refuses_bad_records(void **state)
 	elastic_input_clear(&in);
 }
 
+// What users may name at submission is in the table.
+static void test_spec_policies(void **state)
+{
+	(void)state;
+	for (size_t i = 0; vc_spec_policies[i]; i++)
+		assert_non_null(elastic_policy_find(vc_spec_policies[i], NULL));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_spec_policies),
 		cmocka_unit_test(test_mean),
 		cmocka_unit_test(test_since),
 		cmocka_unit_test(test_gate),

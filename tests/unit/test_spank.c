@@ -97,7 +97,7 @@ static void test_every_option(void **state)
 {
 	(void)state;
 	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "guest", "/a:/b:ro", "/data/in.dat", "out.dat",
-							   "jq"};
+							   "jq", "2-8", "cod,weight=2", "kill"};
 	clear_defaults();
 	assert_int_equal(init(S_CTX_ALLOCATOR), 0);
 	assert_int_equal(fake.n_options, VC_SPEC_OPTS);
@@ -114,6 +114,9 @@ static void test_every_option(void **state)
 	assert_int_equal(spec->script, VC_SPEC_SCRIPT_GUEST);
 	assert_true(spec->mounts[0].ro);
 	assert_string_equal(spec->stage_in[0], "/data/in.dat");
+	assert_int_equal(spec->size_max, 8);
+	assert_string_equal(spec->elastic.policy, "cod");
+	assert_int_equal(spec->on_preempt, VC_SPEC_PREEMPT_KILL);
 	vc_autofree char *here = get_current_dir_name(), *out = NULL; // a relative name is meant from here
 	assert_true(asprintf(&out, "%s/out.dat", here) > 0);
 	assert_string_equal(spec->stage_out[0], out);

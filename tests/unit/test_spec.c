@@ -61,6 +61,20 @@ static const struct set_row set_rows[] = {
 	{"vcluster-packages", "a/b", "is not a Debian package name"},
 	{"vcluster-stage-out", "out.dat", NULL},
 	{"vcluster-stage-out", "out\x01.dat", "control character"},
+	{"vcluster-size", "2", NULL},
+	{"vcluster-size", "2-8", NULL},
+	{"vcluster-size", "8-2", "--vcluster-size: '2' is outside 8 to"},
+	{"vcluster-size", "0-2", "--vcluster-size: '0' is outside"},
+	{"vcluster-size", "2-", "--vcluster-size"},
+	{"vcluster-size", "1-2-3", "--vcluster-size"},
+	{"vcluster-elastic", "cod", NULL},
+	{"vcluster-elastic", "cod,weight=3,reserve=2", NULL},
+	{"vcluster-elastic", "yield", "'yield' decides about no sizes"},
+	{"vcluster-elastic", "cod,weight=0", "outside 1 to"},
+	{"vcluster-elastic", "cod,priority=9", "'priority' is neither weight"},
+	{"vcluster-elastic", "cod,weight", "'weight' is neither weight"},
+	{"vcluster-on-preempt", "kill", NULL},
+	{"vcluster-on-preempt", "die", "neither 'shrink' nor 'kill'"},
 	{"vcluster-nonsense", "1", "--vcluster-nonsense: there is no such option"},
 };
 
@@ -104,7 +118,7 @@ static void test_lists_add_up(void **state)
 static struct vc_spec *full_spec(void)
 {
 	static const char *const values[VC_SPEC_OPTS] = {"mpich", "2", "3", "768M", "host", "/a:/b,/c:/d:ro", "x,\xc3\xa9", "y",
-							   "jq,g++=4:12.2.0-3"};
+							   "jq,g++=4:12.2.0-3", "2-8", "cod,weight=3,reserve=4", "kill"};
 	struct vc_spec *spec = vc_spec_create();
 	for (size_t i = 0; i < VC_SPEC_OPTS; i++)
 		assert_int_equal(vc_spec_set(spec, (enum vc_spec_opt)i, values[i], NULL), 0);
@@ -146,6 +160,8 @@ static const struct {
 	{"{\"v\":1,\"image\":\"x\",\"mem_mib\":1}", "mem_mib: 1 MiB"},
 	{"{\"v\":1,\"image\":\"x\",\"cpus\":1.5}", "'cpus' must be"},
 	{"{\"v\":1,\"image\":\"x\",\"script\":\"moon\"}", "neither"},
+	{"{\"v\":1,\"image\":\"x\",\"size_max\":3}", "size_min: 0"},
+	{"{\"v\":1,\"image\":\"x\",\"elastic\":\"rm -rf\"}", "decides about no sizes"},
 	{"{\"v\":1,\"image\":\"x\",\"root\":true}", "'root' is unknown"},
 	{"{\"v\":1,\"image\":\"x\",\"mounts\":[1]}", "not an object"},
 	{"{\"v\":1,\"image\":\"x\",\"mounts\":[{\"src\":\"/a\"}]}", "'dst' is missing"},
@@ -205,6 +221,23 @@ static const struct {
 	{NULL, "2", NULL, NULL, {0, 0}, "--vcluster-vms needs --vcluster=IMAGE"},
 	{NULL, NULL, NULL, "1G", {0, 0}, "--vcluster-mem needs --vcluster=IMAGE"},
 };
+
+static void test_check_elastic(void **state)
+{
+	(void)state;
+	const struct vc_spec_request request = {0};
+	vc_autospec struct vc_spec *spec = vc_spec_create();
+	struct vc_error err = VC_ERROR_INIT;
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_ELASTIC, "cod,reserve=3", NULL), 0);
+	assert_int_equal(vc_spec_check(spec, &request, &err), -1);
+	assert_contains(err.text, "--vcluster-elastic needs --vcluster=IMAGE");
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_IMAGE, "tiny", NULL), 0);
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_SIZE, "1-2", NULL), 0);
+	assert_int_equal(vc_spec_check(spec, &request, &err), -1);
+	assert_contains(err.text, "a reserve of 3 hosts is more than --vcluster-size allows (2)");
+	assert_int_equal(vc_spec_set(spec, VC_SPEC_OPT_SIZE, "1-3", NULL), 0);
+	assert_int_equal(vc_spec_check(spec, &request, &err), 0);
+}
 
 static void test_check_stage_out(void **state)
 {
@@ -266,7 +299,7 @@ static void test_resolve_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_resolve_files),
+		cmocka_unit_test(test_resolve_files), cmocka_unit_test(test_check_elastic),
 		cmocka_unit_test(test_set),	 cmocka_unit_test(test_lists_add_up), cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_hostile),	 cmocka_unit_test(test_too_long),     cmocka_unit_test(test_check), cmocka_unit_test(test_check_stage_out),
 		cmocka_unit_test(test_table),
