@@ -285,7 +285,8 @@ struct setup *setup_from_json(struct json_object *params, struct vc_error *err)
 	    parse_net(params, s, err) < 0 || parse_secret(params, s->secret, err) < 0 ||
 	    vc_json_array(params, "members", VC_MEMBERS_MAX, &members, err) < 0 ||
 	    setup_members_from_json(members, &s->members, &s->n_members, err) < 0 || parse_env(params, &s->env, err) < 0 ||
-	    parse_files(params, s, err) < 0 || parse_mounts(params, s, err) < 0)
+	    parse_files(params, s, err) < 0 || parse_mounts(params, s, err) < 0 ||
+	    vc_json_bool_opt(params, "shared_cpus", &s->shared_cpus, err) < 0)
 		return NULL;
 	if (!setup_self(s)) {
 		vc_error_set(err, VC_EPROTO, "no member has this guest's rank %u", s->rank);

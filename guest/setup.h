@@ -65,6 +65,7 @@ struct setup {
 	char network[16];
 	uint32_t prefix;
 	uint32_t mtu;
+	bool shared_cpus; // this guest's processors have no CPUs of the host's of their own
 	uint8_t secret[SETUP_SECRET_LEN];
 	struct setup_member *members;
 	size_t n_members;

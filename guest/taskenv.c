@@ -209,7 +209,8 @@ int taskenv_apply(const struct taskenv *facts, struct vc_exec_start *start, stru
 	if (unpass(start, err) < 0 || take_cwd(start, err) < 0 || set_facts(facts, start, err) < 0 || set_path(start, err) < 0 ||
 	    set_default(start, "HOME", facts->home, err) < 0 || set_default(start, "USER", facts->user, err) < 0 ||
 	    set_default(start, "LOGNAME", facts->user, err) < 0 || set_default(start, "SHELL", facts->shell, err) < 0 ||
-	    set_site(facts->site, start, err) < 0 || set_default(start, "LD_PRELOAD", facts->preload, err) < 0)
+	    set_site(facts->site, start, err) < 0 || set_default(start, "LD_PRELOAD", facts->preload, err) < 0 ||
+	    set_default(start, "OMPI_MCA_mpi_yield_when_idle", facts->shared_cpus ? "1" : NULL, err) < 0)
 		return -1;
 	for (size_t i = 0; i < VC_ARRAY_LEN(defaults); i++) {
 		if (set_default(start, defaults[i].name, defaults[i].value, err) < 0)

@@ -6,6 +6,7 @@
 #ifndef GUEST_TASKENV_H
 #define GUEST_TASKENV_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "libvc/error.h"
@@ -22,7 +23,8 @@ struct taskenv {
 	uint64_t epoch;	    // of the current view; 0: none yet
 	uint32_t size;	    // members that are joining or active
 	char *const *site;  // "K=V" of the host's configuration, defaults; may be NULL
-	const char *preload;   // the default of LD_PRELOAD: guest/preload.h; may be NULL
+	const char *preload; // the default of LD_PRELOAD: guest/preload.h; may be NULL
+	bool shared_cpus;    // this guest's processors have no CPUs of their own: ranks that wait must not spin
 };
 
 int taskenv_apply(const struct taskenv *facts, struct vc_exec_start *start, struct vc_error *err);

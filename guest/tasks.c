@@ -30,7 +30,7 @@
 struct tasks {
 	struct agent *a;
 	struct taskrun *host, *rsh;
-	const char *preload; // LD_PRELOAD of tasks, or NULL
+	struct preload preload;
 };
 
 // The far end of one vcrsh connection: a route of the rsh taskrun.
@@ -195,7 +195,8 @@ static int prepare(void *ctx, uint64_t session, const struct taskrun_identity *i
 		.epoch = view ? view->epoch : 0,
 		.size = view ? (uint32_t)view_size(view) : (uint32_t)t->a->setup->n_members,
 		.site = t->a->setup->env,
-		.preload = t->preload,
+		.preload = preload_value(&t->preload, t->a->setup->shared_cpus),
+		.shared_cpus = t->a->setup->shared_cpus,
 	};
 	(void)session;
 	return taskenv_apply(&facts, start, err);

@@ -648,6 +648,7 @@ static struct json_object *configure_params(struct member *m)
 {
 	const struct plan *plan = m->share->work->plan;
 	struct json_object *params = plan_to_json(plan), *mounts = json_object_new_array();
+	uint32_t cpus[PLAN_CPUS_MAX];
 	for (size_t i = 0; i < plan->spec->n_mounts; i++) {
 		struct json_object *item = json_object_new_object();
 		char tag[24];
@@ -659,6 +660,7 @@ static struct json_object *configure_params(struct member *m)
 	}
 	vc_json_add_u64(params, "rank", m->plan->rank);
 	vc_json_add(params, "mounts", mounts);
+	vc_json_add_bool(params, "shared_cpus", sharework_cpus(m->share->work, m->plan, cpus) < m->plan->vcpus);
 	return params;
 }
 

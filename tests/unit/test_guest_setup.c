@@ -16,7 +16,7 @@ static const char good[] =
 	"\"members\":[{\"rank\":0,\"name\":\"vc123-0\",\"host\":\"n1\",\"addr\":\"10.42.0.1\",\"mac\":\"02:00:10:01:00:00\",\"slots\":2},"
 	"{\"rank\":1,\"name\":\"vc123-1\",\"host\":\"n2\",\"addr\":\"10.42.0.2\",\"mac\":\"02:00:10:01:00:01\",\"slots\":2}],"
 	"\"env\":{\"SITE\":\"a b\"},\"files\":[{\"path\":\"/etc/x\",\"mode\":384,\"uid\":0,\"gid\":0,\"content\":\"aGk=\"}],"
-	"\"mounts\":[{\"tag\":\"m0\",\"dst\":\"/data\",\"ro\":true}]}";
+	"\"mounts\":[{\"tag\":\"m0\",\"dst\":\"/data\",\"ro\":true}],\"shared_cpus\":true}";
 
 static struct setup *parse(const char *text, struct vc_error *err)
 {
@@ -40,6 +40,7 @@ static void taken(void **state)
 	assert_string_equal(s->env[0], "SITE=a b");
 	assert_int_equal(s->files[0].len, 2);
 	assert_true(s->mounts[0].ro);
+	assert_true(s->shared_cpus);
 	assert_ptr_equal(setup_member_by_name(s, "10.42.0.1"), setup_member_by_rank(s, 0));
 	assert_null(setup_member_by_name(s, "n1"));
 }
@@ -67,6 +68,7 @@ static void refused(void **state)
 		{"aGk=", "a", "content"},
 		{"\"mode\":384", "\"mode\":4095", "mode"},
 		{"/data", "data", "dst"},
+		{"\"shared_cpus\":true", "\"shared_cpus\":\"x\"", "shared_cpus"},
 		{"\"gid\":2001,\"name\"", "\"gid\":-1,\"name\"", "gid"},
 	};
 	(void)state;

@@ -35,6 +35,7 @@ static void plain_task(void **state)
 	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_plm"), "slurm"); // the user's own
 	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_ras"), "^slurm");
 	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_osc"), "^ucx");
+	assert_null(vc_exec_getenv(&s, "OMPI_MCA_mpi_yield_when_idle"));
 	assert_string_equal(vc_exec_getenv(&s, "HYDRA_HOST_FILE"), "/run/vcluster/hostfile.hydra");
 	assert_string_equal(vc_exec_getenv(&s, "HYDRA_LAUNCHER"), "site"); // the site's before ours
 	assert_string_equal(vc_exec_getenv(&s, "SITE_A"), "1");
@@ -60,6 +61,24 @@ static void nothing_given(void **state)
 	assert_null(vc_exec_getenv(&s, "HOSTNAME"));
 	assert_string_equal(vc_exec_getenv(&s, "USER"), "alice");
 	assert_string_equal(vc_exec_getenv(&s, "LD_PRELOAD"), "/run/vcluster/lib/x.so");
+	vc_exec_start_clear(&s);
+}
+
+// Open MPI's ranks that wait give way, unless the user says otherwise.
+static void shared_cpus(void **state)
+{
+	static const char *const none[] = {NULL}, *const own[] = {"OMPI_MCA_mpi_yield_when_idle=0", NULL};
+	struct taskenv shared = facts;
+	struct vc_exec_start s;
+	(void)state;
+	shared.shared_cpus = true;
+	make(&s, none);
+	assert_int_equal(taskenv_apply(&shared, &s, NULL), 0);
+	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_mpi_yield_when_idle"), "1");
+	vc_exec_start_clear(&s);
+	make(&s, own);
+	assert_int_equal(taskenv_apply(&shared, &s, NULL), 0);
+	assert_string_equal(vc_exec_getenv(&s, "OMPI_MCA_mpi_yield_when_idle"), "0");
 	vc_exec_start_clear(&s);
 }
 
@@ -104,6 +123,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(plain_task),
 		cmocka_unit_test(nothing_given),
+		cmocka_unit_test(shared_cpus),
 		cmocka_unit_test(back_from_the_host),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
