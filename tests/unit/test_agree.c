@@ -312,6 +312,81 @@ static void test_join(void **state)
 	net_destroy();
 }
 
+// A host that knows nothing but whom to ask: it comes in, then its members do, then they are up; and it is a voter from then on.
+static void test_join_with_members(void **state)
+{
+	(void)state;
+	net_create(3, 0);
+	struct agree_conf conf = {.times = agree_default_times(), .boot = 1};
+	const uint32_t others[] = {0, 1, 2};
+	struct agree_durable d = {.self = 3, .view = hostview_hearsay(others, 3)};
+	net.hosts[3] = agree_create(&conf, &d, net.now);
+	net.n = 4;
+	hostview_unref(d.view);
+	struct hv_event join = {.kind = HV_MEMBER, .what = VIEW_JOIN, .id = 7, .host = 3, .incarnation = 1};
+	assert_false(hostview_applies(agree_view(net.hosts[0]), &join)); // its host is not there yet
+	agree_ask_in(net.hosts[3], net.now); // too early
+	drain(3);
+	run(1500);
+	assert_int_equal(agree_view(net.hosts[3])->epoch, 1);
+	assert_false(agree_is_voter(net.hosts[3]));
+	agree_ask_in(net.hosts[3], net.now);
+	drain(3);
+	run(1500);
+	assert_epoch(2);
+	assert_true(agree_is_voter(net.hosts[3]));
+	agree_fact(net.hosts[3], net.now, &join);
+	drain(3);
+	run(1500);
+	assert_epoch(3);
+	const struct hostview *v = agree_view(net.hosts[0]);
+	assert_int_equal(v->n_voters, 4);
+	const struct hv_member *m = &v->members[v->n_members - 1];
+	assert_int_equal(m->rank, 7);
+	assert_int_equal(m->host, 3);
+	assert_int_equal(m->state, VIEW_JOINING);
+	join.what = VIEW_UP;
+	agree_fact(net.hosts[3], net.now, &join);
+	drain(3);
+	run(1500);
+	assert_epoch(4);
+	v = agree_view(net.hosts[1]);
+	assert_int_equal(v->members[v->n_members - 1].state, VIEW_ACTIVE);
+	run(3000);
+	assert_true(agree_valid_until(net.hosts[3]) > net.now);
+	net_destroy();
+}
+
+// Who lost its record while others count it as a voter is none until they have let it go.
+static void test_join_without_record(void **state)
+{
+	(void)state;
+	net_create(3, 0);
+	struct agree_conf conf = {.times = agree_default_times(), .boot = 7};
+	const uint32_t others[] = {0, 1};
+	struct agree_durable d = {.self = 2, .view = hostview_hearsay(others, 2)};
+	agree_destroy(net.hosts[2]);
+	net.hosts[2] = agree_create(&conf, &d, net.now);
+	hostview_unref(d.view);
+	run(1500);
+	assert_int_equal(agree_view(net.hosts[2])->epoch, 1);
+	assert_false(agree_is_voter(net.hosts[2]));
+	agree_ask_in(net.hosts[2], net.now);
+	drain(2);
+	run(1500);
+	assert_epoch(1);
+	struct hv_event fail = {.kind = HV_HOST_FAIL, .evidence = HV_BY_SLURM, .id = 2, .incarnation = 1};
+	agree_fact(net.hosts[0], net.now, &fail);
+	drain(0);
+	run(3000);
+	agree_ask_in(net.hosts[2], net.now);
+	drain(2);
+	run(3000);
+	assert_true(agree_is_voter(net.hosts[2]));
+	assert_int_equal(agree_view(net.hosts[0])->hosts[2].incarnation, 2);
+	net_destroy();
+}
+
 static void test_validity(void **state)
 {
 	(void)state;
@@ -421,6 +496,8 @@ int main(void)
 		cmocka_unit_test(test_minority_freezes),
 		cmocka_unit_test(test_half_needs_a_grant),
 		cmocka_unit_test(test_join),
+		cmocka_unit_test(test_join_with_members),
+		cmocka_unit_test(test_join_without_record),
 		cmocka_unit_test(test_validity),
 		cmocka_unit_test(test_silence_is_confirmed),
 		cmocka_unit_test(test_second_observer_hears_it),

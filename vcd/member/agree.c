@@ -425,7 +425,7 @@ static void say_back(struct agree *a, uint64_t now)
 
 void agree_ask_in(struct agree *a, uint64_t now)
 {
-	if (a->me != HOSTVIEW_NONE)
+	if (a->me != HOSTVIEW_NONE || a->d.view->epoch == 0) // first it must know the view that it wants to be in
 		return;
 	uint32_t i = hostview_find(a->d.view, a->d.self);
 	struct hv_event e = {.kind = HV_HOST_JOIN, .id = a->d.self, .incarnation = 1};

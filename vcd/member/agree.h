@@ -115,7 +115,8 @@ void agree_suspect(struct agree *a, uint64_t now, uint32_t host, bool open, bool
 void agree_alive(struct agree *a, uint64_t now, uint32_t host);
 // A fact that this host is the first to know, or authority of. Repeated to the leaders until a view has it.
 void agree_fact(struct agree *a, uint64_t now, const struct hv_event *event);
-// This host is not in the view: it asks to come in, as a new or a returning host.
+// This host is not in the view: it asks to come in, as a new or a returning host. A new one begins with hostview_hearsay() and
+// incarnation 0, and asks once it has a view: then it cannot take itself for a voter that it was before it lost its record.
 void agree_ask_in(struct agree *a, uint64_t now);
 void agree_recv(struct agree *a, uint64_t now, const struct agree_msg *m);
 void agree_tick(struct agree *a, uint64_t now);

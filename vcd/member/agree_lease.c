@@ -208,7 +208,7 @@ void lease_recv_renew(struct agree *a, uint64_t now, const struct agree_msg *m)
 void lease_view_changed(struct agree *a, uint64_t now, const struct hostview *old)
 {
 	const struct hostview *v = a->d.view;
-	for (uint32_t i = 0; i < old->n_hosts; i++) {
+	for (uint32_t i = 0; old->epoch && i < old->n_hosts; i++) {
 		const struct hv_host *was = &old->hosts[i];
 		uint32_t j = hostview_find(v, was->id), leader = old->leader[was->group];
 		bool stays = was->state != HV_GONE && v->hosts[j].state != HV_GONE && v->hosts[j].incarnation == was->incarnation;

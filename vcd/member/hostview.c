@@ -105,7 +105,7 @@ void hostview_unref(struct hostview *v)
 	free(v);
 }
 
-static struct hostview *copy(const struct hostview *old, size_t more_hosts)
+static struct hostview *copy(const struct hostview *old, size_t more_hosts, size_t more_members)
 {
 	struct hostview *v = must(calloc(1, sizeof(*v)));
 	v->refs = 1;
@@ -115,7 +115,7 @@ static struct hostview *copy(const struct hostview *old, size_t more_hosts)
 	v->n_hosts = old->n_hosts;
 	v->n_members = old->n_members;
 	v->hosts = must(calloc(old->n_hosts + more_hosts + 1, sizeof(*v->hosts)));
-	v->members = must(calloc(old->n_members + 1, sizeof(*v->members)));
+	v->members = must(calloc(old->n_members + more_members + 1, sizeof(*v->members)));
 	if (old->n_hosts)
 		memcpy(v->hosts, old->hosts, old->n_hosts * sizeof(*v->hosts));
 	if (old->n_members)
@@ -274,7 +274,7 @@ static struct hostview *seal(struct hostview *v)
 struct hostview *hostview_create(uint32_t n_hosts, uint16_t want_groups, const struct hv_member *members, uint32_t n_members)
 {
 	struct hostview parts = {.epoch = 1, .want_groups = want_groups};
-	struct hostview *v = copy(&parts, n_hosts);
+	struct hostview *v = copy(&parts, n_hosts, 0);
 	for (uint32_t i = 0; i < n_hosts; i++)
 		v->hosts[i] = (struct hv_host){.id = i, .incarnation = 1, .since = 1};
 	v->n_hosts = n_hosts;
@@ -287,9 +287,18 @@ struct hostview *hostview_create(uint32_t n_hosts, uint16_t want_groups, const s
 	return seal(v);
 }
 
+struct hostview *hostview_hearsay(const uint32_t *hosts, uint32_t n)
+{
+	struct hostview parts = {.n_groups = 1};
+	struct hostview *v = copy(&parts, n, 0);
+	for (uint32_t i = 0; i < n; i++)
+		v->hosts[v->n_hosts++] = (struct hv_host){.id = hosts[i], .incarnation = 1};
+	return seal(v);
+}
+
 static int check_hosts(const struct hostview *v, struct vc_error *err)
 {
-	if (v->epoch < 1 || v->n_groups < 1 || v->n_hosts > HOSTVIEW_HOSTS_MAX || v->n_groups > HOSTVIEW_HOSTS_MAX)
+	if (v->n_groups < 1 || v->n_hosts > HOSTVIEW_HOSTS_MAX || v->n_groups > HOSTVIEW_HOSTS_MAX)
 		return vc_error_set(err, VC_EPROTO, "view of hosts: epoch, groups or number of hosts out of range");
 	for (uint32_t i = 0; i < v->n_hosts; i++) {
 		const struct hv_host *h = &v->hosts[i];
@@ -316,7 +325,7 @@ struct hostview *hostview_restore(const struct hostview *parts, struct vc_error 
 {
 	if (check_hosts(parts, err) < 0 || check_members(parts, err) < 0)
 		return NULL;
-	return seal(copy(parts, 0));
+	return seal(copy(parts, 0, 0));
 }
 
 // --- applying ----------------------------------------------------------------------------------------------------
@@ -340,6 +349,8 @@ uint32_t hostview_find(const struct hostview *v, uint32_t id)
 
 bool hostview_follows(const struct hostview *v, const struct hostview *next)
 {
+	if (v->epoch == 0)
+		return next->epoch > 0;
 	if (next->epoch <= v->epoch || next->n_hosts < v->n_hosts)
 		return false;
 	for (uint32_t i = 0; i < v->n_hosts; i++) {
@@ -364,7 +375,7 @@ bool hostview_is_leader(const struct hostview *v, uint32_t index)
 #define REFUSED VIEW_STATES
 static const uint8_t member_next[VIEW_EVENTS][VIEW_STATES] = {
 	// from          joining      active        leaving       gone
-	[VIEW_JOIN] = {REFUSED, REFUSED, REFUSED, REFUSED}, // a join brings names: not this module's
+	[VIEW_JOIN] = {REFUSED, REFUSED, REFUSED, REFUSED}, // only a rank that is not there
 	[VIEW_UP] = {VIEW_ACTIVE, REFUSED, REFUSED, REFUSED},
 	[VIEW_LEAVE] = {VIEW_LEAVING, VIEW_LEAVING, REFUSED, REFUSED},
 	[VIEW_FAIL] = {VIEW_GONE, VIEW_GONE, VIEW_GONE, REFUSED},
@@ -381,11 +392,19 @@ static uint32_t find_member(const struct hostview *v, uint32_t rank)
 	return HOSTVIEW_NONE;
 }
 
+// Only what comes in needs its host to be there: that a guest died was true whatever became of the host.
+static bool comes_in(const struct hv_event *e)
+{
+	return e->what == VIEW_JOIN || e->what == VIEW_UP || e->what == VIEW_RETURN;
+}
+
 static bool member_applies(const struct hostview *v, const struct hv_event *e)
 {
 	uint32_t i = find_member(v, e->id);
-	if (i == HOSTVIEW_NONE || e->what >= VIEW_EVENTS)
+	if (e->what >= VIEW_EVENTS || (comes_in(e) && !hostview_is_voter(v, e->host)))
 		return false;
+	if (i == HOSTVIEW_NONE)
+		return e->what == VIEW_JOIN && e->id < VC_MEMBERS_MAX && e->incarnation == 1;
 	const struct hv_member *m = &v->members[i];
 	return m->host == e->host && m->incarnation == e->incarnation && member_next[e->what][m->state] != REFUSED;
 }
@@ -449,8 +468,20 @@ static void apply_host(struct hostview *v, const struct hv_event *e)
 	}
 }
 
+static void insert_member(struct hostview *v, const struct hv_member *member)
+{
+	uint32_t i = v->n_members++;
+	for (; i > 0 && v->members[i - 1].rank > member->rank; i--)
+		v->members[i] = v->members[i - 1];
+	v->members[i] = *member;
+}
+
 static void apply_member(struct hostview *v, const struct hv_event *e)
 {
+	if (e->what == VIEW_JOIN) {
+		insert_member(v, &(struct hv_member){.rank = e->id, .host = e->host, .incarnation = 1, .state = VIEW_JOINING});
+		return;
+	}
 	struct hv_member *m = &v->members[find_member(v, e->id)];
 	m->state = member_next[e->what][m->state];
 	m->incarnation += e->what == VIEW_RETURN;
@@ -472,7 +503,7 @@ struct hostview *hostview_apply(const struct hostview *old, const struct hv_chan
 {
 	if (!hostview_allows(old, c))
 		return NULL;
-	struct hostview *v = copy(old, c->n);
+	struct hostview *v = copy(old, c->n, c->n);
 	v->epoch = old->epoch + 1;
 	for (uint32_t i = 0; i < c->n; i++) {
 		const struct hv_event *e = &c->events[i];

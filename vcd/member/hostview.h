@@ -110,6 +110,8 @@ bool hostview_allows(const struct hostview *v, const struct hv_change *c);
 // The next view; NULL when the change is not allowed.
 struct hostview *hostview_apply(const struct hostview *v, const struct hv_change *c);
 
+// The hosts that may know more, for one that is not in: epoch 0, which any view follows. hosts: ids, ascending.
+struct hostview *hostview_hearsay(const uint32_t *hosts, uint32_t n);
 // Can `next` come after v? A later epoch, with every host of v listed, none with an incarnation that was before.
 bool hostview_follows(const struct hostview *v, const struct hostview *next);
 
