@@ -229,6 +229,22 @@ static int put_fdb(struct nl_sock *sock, uint32_t index, const uint8_t mac[ETH_A
 	return 0;
 }
 
+// And no more, whether it is there or not. bridge: the static entry of the bridge's port; host NULL: the MAC's only one.
+static int drop_fdb(struct nl_sock *sock, uint32_t index, const uint8_t mac[ETH_ALEN], const char *host, bool bridge, struct vc_error *err)
+{
+	struct ndmsg ndm = {.ndm_family = PF_BRIDGE, .ndm_ifindex = (int)index, .ndm_flags = bridge ? NTF_MASTER : NTF_SELF};
+	struct addr addr = {0};
+	if (host && parse_addr(host, &addr, err) < 0)
+		return -1;
+	auto_msg struct nl_msg *msg = nlmsg_alloc_simple(RTM_DELNEIGH, NLM_F_REQUEST);
+	if (!msg || nlmsg_append(msg, &ndm, sizeof(ndm), NLMSG_ALIGNTO) < 0 || nla_put(msg, NDA_LLADDR, ETH_ALEN, mac) < 0 ||
+	    (host && nla_put(msg, NDA_DST, (int)addr.len, addr.bytes) < 0))
+		return vc_error_set(err, ENOMEM, "forwarding entry");
+	if (talk(sock, msg, NLE_OBJ_NOTFOUND, "forwarding entry", err) < 0)
+		return vc_error_wrap(err, "remove");
+	return 0;
+}
+
 // A static entry of the bridge: frames for this MAC go out by that port, whatever a guest claims.
 static int put_port_mac(struct nl_sock *sock, uint32_t port, const char *text, struct vc_error *err)
 {
@@ -277,9 +293,25 @@ static int ensure_bridge(struct nl_sock *sock, const struct net_segment *seg, ui
 	return bring_up(sock, name, seg->mtu, 0, err);
 }
 
+static const uint8_t everybody[ETH_ALEN];
+
+static int drop_gone(struct nl_sock *sock, const struct net_segment *seg, uint32_t index, struct vc_error *err)
+{
+	for (size_t i = 0; i < seg->n_gone_peers; i++) {
+		if (drop_fdb(sock, index, everybody, seg->gone_peers[i].addr, false, err) < 0)
+			return -1;
+	}
+	for (size_t i = 0; i < seg->n_gone; i++) {
+		uint8_t mac[ETH_ALEN];
+		if (parse_mac(seg->gone[i].mac, mac, err) < 0 || drop_fdb(sock, index, mac, NULL, true, err) < 0 ||
+		    drop_fdb(sock, index, mac, NULL, false, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int ensure_peers(struct nl_sock *sock, const struct net_segment *seg, uint32_t index, struct vc_error *err)
 {
-	static const uint8_t everybody[ETH_ALEN];
 	for (size_t i = 0; i < seg->n_peers; i++) {
 		if (put_fdb(sock, index, everybody, seg->peers[i].addr, NLM_F_APPEND, err) < 0)
 			return -1;
@@ -305,7 +337,16 @@ static int ensure_vxlan(struct nl_sock *sock, const struct net_segment *seg, uin
 	if (create_link(sock, name, "vxlan", seg->mtu, fill_vxlan, &v, err) < 0 || link_index(name, &index, err) < 0 ||
 	    bring_up(sock, name, seg->mtu, bridge, err) < 0 || stop_learning(sock, name, index, err) < 0)
 		return -1;
-	return ensure_peers(sock, seg, index, err);
+	return drop_gone(sock, seg, index, err) < 0 ? -1 : ensure_peers(sock, seg, index, err);
+}
+
+static int remove_link(struct nl_sock *sock, const char *name, struct vc_error *err);
+
+static int no_vxlan(struct nl_sock *sock, const struct net_segment *seg, struct vc_error *err)
+{
+	char name[NET_NAME_LEN];
+	link_name(VXLAN_PREFIX, seg->id, name);
+	return if_nametoindex(name) ? remove_link(sock, name, err) : 0;
 }
 
 static int create_tap(const char *name, uid_t owner, struct vc_error *err)
@@ -342,7 +383,7 @@ static int ensure_all(struct nl_sock *sock, const struct net_segment *seg, struc
 	if (netguard_ensure(seg, err) < 0 || ensure_bridge(sock, seg, &bridge, err) < 0)
 		return -1;
 	// a cluster on one host needs no way out
-	if (seg->n_peers && ensure_vxlan(sock, seg, bridge, err) < 0)
+	if ((seg->n_peers ? ensure_vxlan(sock, seg, bridge, err) : no_vxlan(sock, seg, err)) < 0)
 		return -1;
 	for (size_t i = 0; i < seg->n_locals; i++) {
 		if (ensure_tap(sock, seg, &seg->locals[i], bridge, err) < 0)

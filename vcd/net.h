@@ -2,7 +2,7 @@
 // A cluster's L2 segment on this host: bridge vcb<8>, VXLAN vcx<8> with static peers, taps vt<8>.<rank>.
 //
 // The only user of libnl. Synchronous (some milliseconds): call in workers. net_ensure() is idempotent and may be called
-// again with other peers; net_remove() removes by name whatever is there. Segments know nothing of each other: each has
+// again with other peers, and with those that have gone; net_remove() removes by name whatever is there. Segments know nothing of each other: each has
 // a bridge and a VNI of its own, no bridge has an address or IPv6, so no packet leaves a segment. Nothing is learned from
 // what guests send: each member's MAC belongs to one port, and no flood of addresses fills the kernel's memory. A packet
 // filter goes with it (netguard.h), table vcf<8>, listed and removed as if it were a link.
@@ -47,6 +47,10 @@ struct net_segment {
 	size_t n_remotes;
 	const struct net_local *locals; // one tap each
 	size_t n_locals;
+	const struct net_peer *gone_peers; // hosts that were peers
+	size_t n_gone_peers;
+	const struct net_remote *gone; // members that were there; only their MAC counts
+	size_t n_gone;
 };
 
 const char *net_tap_name(const char *id, uint32_t rank, char ret[NET_NAME_LEN]);

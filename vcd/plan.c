@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "libvc/cleanup.h"
+#include "libvc/json.h"
 
 struct plan *plan_create(void)
 {
@@ -198,9 +199,96 @@ int plan_make(struct plan *plan, const struct plan_limits *limits, struct vc_err
 	plan->members = calloc(n, sizeof(*plan->members));
 	if (!plan->members)
 		return vc_error_errno(err, "plan");
+	plan->version = 1;
 	for (uint32_t h = 0; h < plan->n_hosts; h++) {
 		if (plan_host_members(plan, h, limits, err) < 0)
 			return -1;
 	}
 	return 0;
+}
+
+// --- hosts that come and go -------------------------------------------------------------------------------------
+
+static struct plan *next_plan(const struct plan *old, struct vc_error *err)
+{
+	vc_autojson struct json_object *json = plan_to_json(old);
+	struct plan *plan = json ? plan_from_json(json, err) : NULL;
+	if (!json)
+		vc_error_errno(err, "plan");
+	if (plan)
+		plan->version = old->version + 1;
+	return plan;
+}
+
+static int fill_host(struct plan_host *to, const struct plan_host *from, uint64_t lease, struct vc_error *err)
+{
+	size_t n = from->n_cpu_ids;
+	char *name = strdup(from->name), *addr = strdup(from->addr);
+	uint32_t *ids = calloc(n + 1, sizeof(*ids));
+	free(to->name);
+	free(to->addr);
+	free(to->cpu_ids);
+	*to = (struct plan_host){.name = name, .addr = addr, .cpus = from->cpus, .cpu_ids = ids, .total_cpus = from->total_cpus,
+				 .mem_mib = from->mem_mib, .real_mem_mib = from->real_mem_mib, .lease = lease};
+	if (!name || !addr || !ids)
+		return vc_error_errno(err, "plan");
+	if (n)
+		memcpy(ids, from->cpu_ids, n * sizeof(*ids));
+	to->n_cpu_ids = n;
+	return 0;
+}
+
+static int add_host(struct plan *plan, const struct plan_host *host, uint64_t lease, uint32_t *ret_index, struct vc_error *err)
+{
+	int known = plan_host_index(plan, host->name);
+	if (known >= 0 && !plan->hosts[known].gone)
+		return vc_error_set(err, VC_EUSER, "host %s is in the cluster of job %u already: submit the lease's job with --exclude",
+				    host->name, plan->key.job);
+	if (known < 0 && plan->n_hosts >= VC_HOSTS_MAX)
+		return vc_error_set(err, VC_EUSER, "the cluster of job %u has had %zu hosts, the most that one can have", plan->key.job,
+				    plan->n_hosts);
+	*ret_index = known < 0 ? (uint32_t)plan->n_hosts++ : (uint32_t)known;
+	return fill_host(&plan->hosts[*ret_index], host, lease, err);
+}
+
+static int make_room(struct plan *plan, size_t n_hosts, struct vc_error *err)
+{
+	size_t n_members = n_hosts * plan->spec->vms;
+	if (n_hosts == 0 || n_hosts > VC_HOSTS_MAX || plan->n_members + n_members > VC_MEMBERS_MAX)
+		return vc_error_set(err, VC_EUSER, "the cluster of job %u has had %zu members; %zu more are above the %d that one can have",
+				    plan->key.job, plan->n_members, n_members, VC_MEMBERS_MAX);
+	struct plan_host *hosts = realloc(plan->hosts, (plan->n_hosts + n_hosts) * sizeof(*hosts));
+	if (hosts)
+		plan->hosts = hosts;
+	struct plan_member *members = realloc(plan->members, (plan->n_members + n_members) * sizeof(*members));
+	if (members)
+		plan->members = members;
+	if (!hosts || !members)
+		return vc_error_errno(err, "plan");
+	memset(plan->hosts + plan->n_hosts, 0, n_hosts * sizeof(*hosts));
+	return 0;
+}
+
+struct plan *plan_grow(const struct plan *old, const struct plan_host *hosts, size_t n_hosts, uint64_t lease,
+		       const struct plan_limits *limits, struct vc_error *err)
+{
+	plan_auto struct plan *plan = next_plan(old, err);
+	if (!plan || make_room(plan, n_hosts, err) < 0)
+		return NULL;
+	for (size_t i = 0; i < n_hosts; i++) {
+		uint32_t index = 0;
+		if (add_host(plan, &hosts[i], lease, &index, err) < 0 || plan_host_members(plan, index, limits, err) < 0)
+			return NULL;
+	}
+	return vc_steal(&plan);
+}
+
+struct plan *plan_shrink(const struct plan *old, bool (*gone)(void *ctx, const struct plan_host *host), void *ctx, struct vc_error *err)
+{
+	struct plan *plan = next_plan(old, err);
+	for (size_t i = 0; plan && i < plan->n_hosts; i++)
+		plan->hosts[i].gone = plan->hosts[i].gone || gone(ctx, &plan->hosts[i]);
+	for (size_t i = 0; plan && i < plan->n_members; i++)
+		plan->members[i].gone = plan->members[i].gone || plan->hosts[plan->members[i].host].gone;
+	return plan;
 }

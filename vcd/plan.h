@@ -50,6 +50,8 @@ struct plan_host {
 	uint32_t total_cpus; // CPUs of the host as Slurm knows them
 	uint64_t mem_mib;  // memory that Slurm allocated here; 0: Slurm does not count memory
 	uint64_t real_mem_mib; // the host's memory as Slurm knows it
+	uint64_t lease;	       // that brought it; 0: the cluster's own job
+	bool gone;	       // left the cluster for good, or until another lease brings it again
 };
 
 struct plan_member {
@@ -63,6 +65,7 @@ struct plan_member {
 	uint64_t mem_mib;
 	uint32_t *cpu_ids; // what its vCPUs may run on; empty: anywhere
 	size_t n_cpu_ids;
+	bool gone; // with its host: the rank is never used again
 };
 
 struct plan_net {
@@ -74,6 +77,7 @@ struct plan_net {
 
 struct plan {
 	char id[PLAN_ID_LEN + 1];
+	uint64_t version; // 1; one more each time that hosts come or go
 	struct plan_key key;
 	struct plan_owner owner;
 	char image_digest[PLAN_HEX64_LEN + 1];
@@ -97,6 +101,13 @@ struct plan_limits {
 // In: id, key, owner, image, net, secret, hosts and spec are filled. Out: members. A request that does not fit is
 // VC_EUSER with the numbers.
 int plan_make(struct plan *plan, const struct plan_limits *limits, struct vc_error *err);
+
+// The next plan. What is there stays where it is, so that numbers of hosts, ranks, names and addresses keep their meaning;
+// each host gets members of the spec with new ranks. VC_EUSER: it does not fit, or such a host is in the cluster already.
+struct plan *plan_grow(const struct plan *old, const struct plan_host *hosts, size_t n_hosts, uint64_t lease,
+		       const struct plan_limits *limits, struct vc_error *err);
+// The next plan: hosts which gone(ctx, host) says of, with their members, are gone.
+struct plan *plan_shrink(const struct plan *old, bool (*gone)(void *ctx, const struct plan_host *host), void *ctx, struct vc_error *err);
 
 struct json_object *plan_to_json(const struct plan *plan);
 struct plan *plan_from_json(struct json_object *obj, struct vc_error *err);

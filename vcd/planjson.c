@@ -44,6 +44,10 @@ static struct json_object *host_to_json(const struct plan_host *host)
 	vc_json_add_u64(obj, "mem_mib", host->mem_mib);
 	vc_json_add_u64(obj, "real_mem_mib", host->real_mem_mib);
 	vc_json_add(obj, "cpu_ids", ids_to_json(host->cpu_ids, host->n_cpu_ids));
+	if (host->lease)
+		vc_json_add_u64(obj, "lease", host->lease);
+	if (host->gone)
+		vc_json_add_bool(obj, "gone", true);
 	return obj;
 }
 
@@ -59,6 +63,8 @@ static struct json_object *member_to_json(const struct plan *plan, const struct 
 	vc_json_add_u64(obj, "slots", m->slots);
 	vc_json_add_u64(obj, "mem_mib", m->mem_mib);
 	vc_json_add(obj, "cpus", ids_to_json(m->cpu_ids, m->n_cpu_ids));
+	if (m->gone)
+		vc_json_add_bool(obj, "gone", true);
 	return obj;
 }
 
@@ -100,6 +106,8 @@ struct json_object *plan_to_json(const struct plan *plan)
 	for (size_t i = 0; i < plan->n_members; i++)
 		json_object_array_add(members, member_to_json(plan, &plan->members[i]));
 	vc_json_add(obj, "cluster", cluster_to_json(plan));
+	if (plan->version > 1)
+		vc_json_add_u64(obj, "version", plan->version);
 	vc_json_add(obj, "owner", owner_to_json(&plan->owner));
 	vc_json_add(obj, "image", image_to_json(plan));
 	vc_json_add(obj, "net", net_to_json(&plan->net));
@@ -216,7 +224,8 @@ static int read_host(struct json_object *obj, struct plan_host *host, struct vc_
 	if (read_addr(obj, "addr", host->addr, err) < 0 || vc_json_u32(obj, "cpus", 65536, &host->cpus, err) < 0 ||
 	    vc_json_u32(obj, "total_cpus", 65536, &host->total_cpus, err) < 0 ||
 	    vc_json_u64(obj, "mem_mib", 1ull << 40, &host->mem_mib, err) < 0 ||
-	    vc_json_u64(obj, "real_mem_mib", 1ull << 40, &host->real_mem_mib, err) < 0)
+	    vc_json_u64(obj, "real_mem_mib", 1ull << 40, &host->real_mem_mib, err) < 0 ||
+	    vc_json_u64_opt(obj, "lease", INT64_MAX, &host->lease, err) < 0 || vc_json_bool_opt(obj, "gone", &host->gone, err) < 0)
 		return -1;
 	return read_ids(obj, "cpu_ids", &host->cpu_ids, &host->n_cpu_ids, err);
 }
@@ -244,7 +253,7 @@ static int read_member(const struct plan *plan, struct json_object *obj, struct 
 	    read_mac(obj, m->mac, err) < 0 || vc_json_u32(obj, "vcpus", PLAN_CPUS_MAX, &m->vcpus, err) < 0 ||
 	    vc_json_u32(obj, "slots", 65536, &m->slots, err) < 0 ||
 	    vc_json_u64(obj, "mem_mib", 1ull << 40, &m->mem_mib, err) < 0 ||
-	    read_ids(obj, "cpus", &m->cpu_ids, &m->n_cpu_ids, err) < 0)
+	    read_ids(obj, "cpus", &m->cpu_ids, &m->n_cpu_ids, err) < 0 || vc_json_bool_opt(obj, "gone", &m->gone, err) < 0)
 		return -1;
 	int index = plan_host_index(plan, host);
 	if (index < 0)
@@ -331,6 +340,9 @@ static int read_plan(struct json_object *obj, struct plan *plan, struct vc_error
 	    read_image(image, plan, err) < 0 || read_net(net, &plan->net, err) < 0 ||
 	    read_hex(obj, "secret", plan->secret, PLAN_HEX64_LEN, err) < 0 || read_hosts(obj, plan, err) < 0 ||
 	    read_members(obj, plan, err) < 0)
+		return -1;
+	plan->version = 1;
+	if (vc_json_u64_opt(obj, "version", INT64_MAX, &plan->version, err) < 0)
 		return -1;
 	plan->spec = vc_spec_from_json(spec, err);
 	return plan->spec ? 0 : -1;

@@ -96,6 +96,19 @@ static void test_alone(void **state)
 	ensure(&alone);
 	assert_int_equal(if_nametoindex("vcx0123abcd"), 0);
 	assert_int_equal(count(), 4); // a bridge, two taps, a filter
+	ensure(&segment); // it grows by two hosts
+	assert_int_not_equal(if_nametoindex("vcx0123abcd"), 0);
+	struct net_segment less = segment; // one of them goes, twice as after a restart, then the other
+	less.n_peers = less.n_remotes = less.n_gone_peers = less.n_gone = 1;
+	less.gone_peers = peers + 1;
+	less.gone = remotes + 1;
+	ensure(&less);
+	ensure(&less);
+	alone.gone_peers = peers;
+	alone.gone = remotes;
+	alone.n_gone_peers = alone.n_gone = 2;
+	ensure(&alone);
+	assert_int_equal(if_nametoindex("vcx0123abcd"), 0);
 	assert_int_equal(net_remove(ID, NULL), 0);
 }
 

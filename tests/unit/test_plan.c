@@ -131,6 +131,55 @@ static void test_json(void **state)
 }
 
 // Each row breaks one thing in a good plan's text.
+static bool is_n2(void *ctx, const struct plan_host *host)
+{
+	(void)ctx;
+	return strcmp(host->name, "n2") == 0;
+}
+
+// Numbers, names and addresses of what is there stay; a host that comes again keeps its number and gets new ranks.
+static void test_grow(void **state)
+{
+	(void)state;
+	struct vc_error err = VC_ERROR_INIT;
+	plan_auto struct plan *plan = make_plan(2), *more = make_plan(2);
+	add_host(plan, "n1", 2, 1000);
+	add_host(more, "n2", 4, 1200);
+	assert_int_equal(plan_make(plan, &no_overhead, &err), 0);
+	plan_auto struct plan *two = plan_grow(plan, more->hosts, 1, 7, &no_overhead, &err);
+	assert_non_null(two);
+	assert_int_equal(two->version, 2);
+	assert_int_equal(two->n_hosts, 2);
+	assert_int_equal(two->hosts[1].lease, 7);
+	assert_int_equal(two->n_members, 4);
+	assert_string_equal(two->members[0].addr, plan->members[0].addr);
+	assert_string_equal(two->members[3].name, "vc42-3");
+	assert_string_equal(two->members[3].addr, "10.42.0.4");
+	assert_int_equal(two->members[3].host, 1);
+	assert_int_equal(two->members[2].vcpus, 2);
+	assert_int_equal(two->members[2].mem_mib, 600);
+	assert_null(plan_grow(two, more->hosts, 1, 8, &no_overhead, &err)); // it is there
+	assert_int_equal(err.code, VC_EUSER);
+	assert_non_null(strstr(err.text, "--exclude"));
+
+	plan_auto struct plan *less = plan_shrink(two, is_n2, NULL, &err);
+	assert_int_equal(less->version, 3);
+	assert_true(less->hosts[1].gone && less->members[2].gone && less->members[3].gone);
+	assert_false(less->hosts[0].gone || less->members[0].gone);
+	plan_auto struct plan *again = plan_grow(less, more->hosts, 1, 9, &no_overhead, &err);
+	assert_int_equal(again->n_hosts, 2);
+	assert_int_equal(again->hosts[1].lease, 9);
+	assert_false(again->hosts[1].gone);
+	assert_int_equal(again->n_members, 6);
+	assert_true(again->members[3].gone);
+	assert_int_equal(again->members[4].rank, 4);
+	assert_string_equal(again->members[4].addr, "10.42.0.5");
+	vc_autojson struct json_object *json = plan_to_json(again);
+	plan_auto struct plan *back = plan_from_json(json, &err);
+	vc_autojson struct json_object *copy = plan_to_json(back);
+	assert_true(json_object_equal(json, copy));
+}
+
 static void test_json_hostile(void **state)
 {
 	(void)state;
@@ -166,6 +215,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_unequal_hosts), cmocka_unit_test(test_memory), cmocka_unit_test(test_cpus),
 		cmocka_unit_test(test_network_full),  cmocka_unit_test(test_json),   cmocka_unit_test(test_json_hostile),
+		cmocka_unit_test(test_grow),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
