@@ -145,6 +145,8 @@ static void stop_work(struct cluster *c)
 {
 	fanout_cancel(c->fanout);
 	c->fanout = NULL;
+	free(c->called);
+	c->called = NULL;
 	fanout_cancel(c->pausing);
 	c->pausing = NULL;
 	fanout_cancel(c->facts);
@@ -169,6 +171,7 @@ void cluster_destroy(struct cluster *c)
 		}
 	}
 	stop_work(c);
+	grow_end(c, NULL);
 	uv_close((uv_handle_t *)c->deadline, closed_timer);
 	uv_close((uv_handle_t *)c->retry, closed_timer);
 	if (c->plan && c->plan->image_digest[0])
@@ -288,9 +291,12 @@ void cluster_fail(struct cluster *c, const struct vc_error *err)
 
 void cluster_release(struct cluster *c)
 {
+	struct vc_error why = VC_ERROR_INIT;
 	if (c->phase >= CLUSTER_RELEASING)
 		return;
 	stop_work(c);
+	vc_error_set(&why, VC_ECANCELED, "the virtual cluster of job %u is being released", c->key.job);
+	grow_end(c, &why);
 	go_to(c, CLUSTER_RELEASING);
 }
 
@@ -488,9 +494,10 @@ static void take_stages(struct cluster_host *h, struct json_object *result)
 		start_times_from_json(&h->told, stages);
 }
 
-static void step_host_done(void *ctx, size_t i, struct json_object *result, const struct vc_error *err)
+static void step_host_done(void *ctx, size_t number, struct json_object *result, const struct vc_error *err)
 {
 	struct cluster *c = ctx;
+	size_t i = c->called[number];
 	c->hosts[i].done = !err;
 	c->last_host = i;
 	if (!err) {
@@ -501,9 +508,10 @@ static void step_host_done(void *ctx, size_t i, struct json_object *result, cons
 	clusters_notify(c);
 }
 
-static void step_host_notify(void *ctx, size_t i, const char *method, struct json_object *params)
+static void step_host_notify(void *ctx, size_t number, const char *method, struct json_object *params)
 {
 	struct cluster *c = ctx;
+	size_t i = c->called[number];
 	const char *phase = method, *reason = NULL;
 	vc_json_str_opt(params, "phase", 63, &phase, NULL);
 	vc_json_str_opt(params, "reason", 255, &reason, NULL);
@@ -540,17 +548,23 @@ static void step_done(void *ctx, const struct vc_error *err)
 static int call_hosts(struct cluster *c, const char *method, struct json_object *params, uint64_t timeout_ms, bool keep_going,
 		      void (*done)(void *ctx, const struct vc_error *err), struct vc_error *err)
 {
-	vc_autofree const char **names = calloc(c->n_hosts ? c->n_hosts : 1, sizeof(*names));
-	if (!names)
+	vc_autofree const char **names = calloc(c->n_hosts + 1, sizeof(*names));
+	size_t n = 0;
+	free(c->called);
+	c->called = calloc(c->n_hosts + 1, sizeof(*c->called));
+	if (!names || !c->called)
 		return vc_error_errno(err, "%s", method);
 	for (size_t i = 0; i < c->n_hosts; i++) {
-		names[i] = c->hosts[i].name;
+		if (c->hosts[i].left) // that host may be another's now
+			continue;
+		c->called[n] = i;
+		names[n++] = c->hosts[i].name;
 		c->hosts[i].done = false;
 		host_phase(c, i, phases[c->phase].name, NULL);
 	}
 	struct fanout_args args = {.method = method,
 				   .hosts = names,
-				   .n_hosts = c->n_hosts,
+				   .n_hosts = n,
 				   .params = params,
 				   .timeout_ms = timeout_ms,
 				   .trace = c->trace,
@@ -638,6 +652,7 @@ static int enter_ready(struct cluster *c, struct vc_error *err)
 	(void)err;
 	uv_timer_stop(c->deadline);
 	clusters_answer(c);
+	grow_begin(c);
 	return 0;
 }
 
@@ -781,7 +796,7 @@ static void drop_lost_hosts(struct cluster *c, const struct slurmctl_job *job)
 		return;
 	for (size_t i = 0; i < c->n_hosts; i++) {
 		names[i] = c->hosts[i].name;
-		if (!job_has_host(job, names[i]) && host_is_in_view(c, names[i]))
+		if (!c->plan->hosts[i].lease && !job_has_host(job, names[i]) && host_is_in_view(c, names[i]))
 			json_object_array_add(lost, json_object_new_string(names[i]));
 	}
 	if (json_object_array_length(lost) == 0)

@@ -9,6 +9,7 @@
 
 #include "libvc/log.h"
 #include "vcd/cluster.h"
+#include "vcd/grow.h"
 #include "vcd/member/view.h"
 #include "vcd/plan.h"
 #include "vcd/rpc.h"
@@ -46,6 +47,7 @@ struct cluster_host {
 	struct start_times told, before; // of itself: now, and at the beginning of the phase
 	uint64_t held, total, rate;	 // of the image: chunks that are here and those that are to be, bytes a second
 	bool gone; // the other hosts go on without it
+	bool left; // and it has told that nothing of the cluster is left there
 };
 
 // Requests that wait for this cluster: ensure, release, watch.
@@ -77,6 +79,8 @@ struct cluster {
 	struct fanout *fanout;	   // the step under way
 	struct fanout *pausing;	   // host.pause under way
 	struct fanout *facts;	   // member.fact under way
+	size_t *called;		   // hosts of the step's fan-out, by its numbers
+	struct grow_part *parts;   // that leases brought
 	enum cluster_suspension suspended;
 	struct work_job *work;
 	uv_timer_t *deadline;	   // of the start, or the next try of a release
@@ -117,6 +121,7 @@ int cluster_phase_from_name(const char *name, enum cluster_phase *ret);
 struct vc_log_ctx cluster_log(const struct cluster *c);
 int cluster_set_hosts(struct cluster *c, struct vc_error *err); // from its plan
 // clusters.c
+struct cluster *clusters_find_job(struct clusters *cs, uint32_t job); // the newest incarnation
 void clusters_notify(struct cluster *c);   // tells watchers and those who wait for the start
 void clusters_answer(struct cluster *c);   // replies to waiters whose wait is over
 void clusters_forget(struct cluster *c);   // released: out of the table
@@ -126,6 +131,15 @@ struct slurmctl_job;
 int clusterplan_make(struct cluster *c, const struct slurmctl_job *job, struct plan_owner *owner, struct vc_error *err);
 // clusterdown.c
 void cluster_report_gone(struct cluster *c, size_t host); // its hosts say that this one is gone; told to Slurm once, if at all
+// grow.c
+int cluster_use_plan(struct cluster *c, struct plan *plan, struct vc_error *err); // the next one, taken in every case; saves
+void grow_begin(struct cluster *c); // it is ready: parts of an earlier vcd go on
+void grow_end(struct cluster *c, const struct vc_error *why); // NULL: vcd stops, nobody is told
+void grow_view_changed(struct cluster *c);
+bool grow_host_stays(const struct cluster *c, size_t host); // is it still of the cluster, whatever the view says?
+struct json_object *grow_to_json(const struct cluster *c);
+int grow_from_json(struct cluster *c, struct json_object *list, struct vc_error *err);
+int growrpc_register(struct clusters *cs, struct vc_error *err); // growrpc.c
 // clusterpause.c
 void cluster_follow_suspension(struct cluster *c, bool suspended); // as slurmctld says of the job
 struct images_found;

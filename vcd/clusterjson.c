@@ -126,6 +126,8 @@ static void add_details(const struct cluster *c, struct json_object *obj)
 		vc_json_add(obj, "view", view_to_json(c->view));
 	if (c->usage)
 		vc_json_add(obj, "usage", json_object_get(c->usage));
+	if (c->parts)
+		vc_json_add(obj, "leases", grow_to_json(c));
 }
 
 // Since the first job.ensure, which may have been another vcd's: for people, so the wall clock will do.
@@ -233,6 +235,8 @@ static struct json_object *extra_to_json(const struct cluster *c)
 		vc_json_add_u64(obj, "start_ms", c->start_ms);
 	if (c->usage)
 		vc_json_add(obj, "usage", json_object_get(c->usage));
+	if (c->parts)
+		vc_json_add(obj, "leases", grow_to_json(c));
 	return obj;
 }
 
@@ -284,6 +288,10 @@ static int load_rest(struct cluster *c, const struct state_cluster *row, struct 
 		(void)images_hold(cs_images(c), c->plan->image_digest, c->id, NULL); // hosts have it, whatever became of it here
 	}
 	stages_from_json(c, row->extra);
+	struct json_object *parts = NULL;
+	if (json_object_object_get_ex(row->extra, "leases", &parts) && json_object_is_type(parts, json_type_array) &&
+	    grow_from_json(c, parts, err) < 0)
+		return -1;
 	if (row->view && !(c->view = view_from_json(row->view, err)))
 		return -1;
 	return 0;

@@ -36,11 +36,14 @@ void cluster_follow_suspension(struct cluster *c, bool suspended)
 	vc_autofree const char **names = calloc(c->n_hosts, sizeof(*names));
 	if (!names || vc_json_add_str(params, "cluster", c->id) < 0 || vc_json_add_bool(params, "pause", suspended) < 0)
 		return; // the sweep tries again
-	for (size_t i = 0; i < c->n_hosts; i++)
-		names[i] = c->hosts[i].name;
+	size_t n = 0;
+	for (size_t i = 0; i < c->n_hosts; i++) {
+		if (!c->hosts[i].left)
+			names[n++] = c->hosts[i].name;
+	}
 	struct fanout_args args = {.method = "host.pause",
 				   .hosts = names,
-				   .n_hosts = c->n_hosts,
+				   .n_hosts = n,
 				   .params = params,
 				   .timeout_ms = c->owner->vcd->conf->libvirt_timeout_ms,
 				   .trace = c->trace,

@@ -133,8 +133,7 @@ static struct cluster *find_key(struct clusters *cs, const struct plan_key *key)
 	return NULL;
 }
 
-// The newest incarnation of a job.
-static struct cluster *find_job(struct clusters *cs, uint32_t job)
+struct cluster *clusters_find_job(struct clusters *cs, uint32_t job)
 {
 	struct cluster *found = NULL;
 	for (struct cluster *c = cs->list; c; c = c->next) {
@@ -304,7 +303,7 @@ static int require_job(struct rpc_request *req, struct clusters *cs, struct clus
 	uint32_t job;
 	if (vc_json_u32(rpc_params(req), "job", UINT32_MAX, &job, err) < 0)
 		return -1;
-	struct cluster *c = find_job(cs, job);
+	struct cluster *c = clusters_find_job(cs, job);
 	if (!c)
 		return vc_error_set(err, VC_ENOTFOUND, "job %u has no virtual cluster", job);
 	if (c->uid == (uid_t)-1 && !rpc_caller_may(req, 0))
@@ -357,7 +356,7 @@ static int cluster_show(struct rpc_request *req, void *ctx, struct vc_error *err
 	uint32_t job;
 	if (vc_json_u32(rpc_params(req), "job", UINT32_MAX, &job, err) < 0)
 		return -1;
-	if (!find_job(ctx, job))
+	if (!clusters_find_job(ctx, job))
 		return show_released(req, ctx, job, err);
 	if (require_job(req, ctx, &c, err) < 0)
 		return -1;
@@ -379,7 +378,7 @@ static int cluster_status(struct rpc_request *req, void *ctx, struct vc_error *e
 	uint32_t job;
 	if (vc_json_u32(rpc_params(req), "job", UINT32_MAX, &job, err) < 0)
 		return -1;
-	struct cluster *c = find_job(ctx, job);
+	struct cluster *c = clusters_find_job(ctx, job);
 	if (!c)
 		return vc_error_set(err, VC_ENOTFOUND, "the controller has no virtual cluster for job %u", job);
 	struct json_object *result = json_object_new_object();
@@ -450,6 +449,7 @@ static int event_view(struct rpc_request *req, void *ctx, struct vc_error *err)
 		if (host >= 0 && (size_t)host < c->n_hosts)
 			cluster_report_gone(c, (size_t)host);
 	}
+	grow_view_changed(c);
 	rpc_reply(req, NULL);
 	return 0;
 }
@@ -547,7 +547,7 @@ struct clusters *clusters_create(struct vcd *vcd, struct vc_error *err)
 		return NULL;
 	}
 	cs->vcd = vcd;
-	if (rpc_register(vcd->rpc, methods, VC_ARRAY_LEN(methods), cs, err) < 0 ||
+	if (rpc_register(vcd->rpc, methods, VC_ARRAY_LEN(methods), cs, err) < 0 || growrpc_register(cs, err) < 0 ||
 	    check_register(vcd->check, "clusters", CHECK_ON_LOOP, check_rows, cs, err) < 0)
 		goto fail;
 	if (!vcd->controller)

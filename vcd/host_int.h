@@ -33,6 +33,7 @@ struct failure { // what host.fail said
 
 struct released {
 	char id[PLAN_ID_LEN + 1]; // "" when it was released by its key before its plan came
+	uint64_t version; // plans up to it are refused
 	struct plan_key key;
 	struct json_object *usage; // what its members have used; NULL: unknown
 };

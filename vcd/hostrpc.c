@@ -37,7 +37,7 @@ static bool key_matches(const struct plan_key *a, const struct plan_key *b)
 	return a->job == b->job && a->restart == b->restart && (!a->slurm[0] || !b->slurm[0] || strcmp(a->slurm, b->slurm) == 0);
 }
 
-static void remember_released(struct host *h, const char *id, const struct plan_key *key)
+static void remember_released(struct host *h, const char *id, uint64_t version, const struct plan_key *key)
 {
 	if (!h->released)
 		h->released = calloc(HOST_RELEASED_MAX, sizeof(*h->released));
@@ -47,6 +47,7 @@ static void remember_released(struct host *h, const char *id, const struct plan_
 	json_object_put(r->usage);
 	memset(r, 0, sizeof(*r));
 	snprintf(r->id, sizeof(r->id), "%s", id ? id : "");
+	r->version = version;
 	if (key)
 		r->key = *key;
 	if (h->n_released < HOST_RELEASED_MAX)
@@ -55,9 +56,10 @@ static void remember_released(struct host *h, const char *id, const struct plan_
 
 static struct released *find_released(struct host *h, const char *id)
 {
-	for (size_t i = 0; id && i < h->n_released; i++) {
-		if (strcmp(h->released[i].id, id) == 0)
-			return &h->released[i];
+	for (size_t i = 1; id && i <= h->n_released; i++) { // the newest first: a cluster may come and go more than once
+		struct released *r = &h->released[(h->next_released - i) % HOST_RELEASED_MAX];
+		if (strcmp(r->id, id) == 0)
+			return r;
 	}
 	return NULL;
 }
@@ -73,7 +75,7 @@ static bool was_released(const struct host *h, const struct plan *plan)
 {
 	for (size_t i = 0; i < h->n_released; i++) {
 		const struct released *r = &h->released[i];
-		if (r->id[0] ? strcmp(r->id, plan->id) == 0 : key_matches(&r->key, &plan->key))
+		if (r->id[0] ? strcmp(r->id, plan->id) == 0 && plan->version <= r->version : key_matches(&r->key, &plan->key))
 			return true;
 	}
 	return false;
@@ -281,6 +283,14 @@ static int check_incarnation(struct host *h, const struct plan *plan, struct vc_
 	return 0;
 }
 
+// Of an earlier time in the cluster, which this host may not know to be over.
+static bool is_outdated(struct share *s, const struct plan *plan)
+{
+	const struct sharework *w = share_work(s);
+	const struct plan_member *m = w->n_members ? plan_member_by_rank(plan, w->members[0]->rank) : NULL;
+	return !m || m->gone;
+}
+
 static int prepare(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct host *h = ctx;
@@ -291,6 +301,12 @@ static int prepare(struct rpc_request *req, void *ctx, struct vc_error *err)
 	if (!plan)
 		return -1;
 	struct share *here = host_find_cluster(h, plan->id);
+	if (here && is_outdated(here, plan)) {
+		share_release(here, NULL);
+		vc_error_set(err, VC_EBUSY, "what cluster %.8s had on host %s before goes first", plan->id, h->vcd->conf->host_name);
+		plan_destroy(plan);
+		return -1;
+	}
 	if (here) {
 		plan_destroy(plan);
 		share_prepare(here, req);
@@ -335,6 +351,34 @@ static int view(struct rpc_request *req, void *ctx, struct vc_error *err)
 	if (!s || vc_json_obj(rpc_params(req), "view", &obj, err) < 0)
 		return -1;
 	return share_view(s, obj, req, err);
+}
+
+static int next_plan(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct json_object *obj = NULL;
+	struct share *s = param_cluster(ctx, req, err);
+	if (!s || vc_json_obj(rpc_params(req), "plan", &obj, err) < 0)
+		return -1;
+	struct plan *plan = plan_from_json(obj, err);
+	return plan ? share_next_plan(s, plan, req, err) : -1;
+}
+
+static int join_cluster(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct share *s = param_cluster(ctx, req, err);
+	if (!s || share_ask_in(s, err) < 0)
+		return -1;
+	rpc_reply(req, NULL);
+	return 0;
+}
+
+static int announce_leave(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct share *s = param_cluster(ctx, req, err);
+	if (!s || share_announce_leave(s, err) < 0)
+		return -1;
+	rpc_reply(req, NULL);
+	return 0;
 }
 
 static int pause_cluster(struct rpc_request *req, void *ctx, struct vc_error *err)
@@ -395,7 +439,8 @@ static bool admission_is(const struct admission *a, const char *id, const struct
 typedef void (*release_fn)(struct share *s, struct rpc_request *req);
 
 // By its id or its key: one of them is NULL.
-static void release_cluster(struct host *h, const char *id, const struct plan_key *key, struct rpc_request *req, release_fn fn)
+static void release_cluster(struct host *h, const char *id, uint64_t version, const struct plan_key *key, struct rpc_request *req,
+			    release_fn fn)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	struct share *s = id ? host_find_cluster(h, id) : find_key(h, key);
@@ -407,13 +452,15 @@ static void release_cluster(struct host *h, const char *id, const struct plan_ke
 	}
 	if (s) {
 		forget_failure(h, &share_plan(s)->key);
-		remember_released(h, share_plan(s)->id, NULL);
+		remember_released(h, share_plan(s)->id, version, NULL);
 		fn(s, req);
 		return;
 	}
 	struct released *known = find_released(h, id);
 	if (!known)
-		remember_released(h, id, key);
+		remember_released(h, id, version, key);
+	else if (known->version < version)
+		known->version = version;
 	if (key)
 		forget_failure(h, key);
 	rpc_reply(req, known && known->usage ? json_object_get(known->usage) : NULL);
@@ -423,10 +470,11 @@ static int release(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct plan_key key = {0};
 	const char *id = NULL;
+	uint64_t version = UINT64_MAX;
 	if (vc_json_str_opt(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0 ||
-	    (!id && param_key(req, &key, err) < 0))
+	    vc_json_u64_opt(rpc_params(req), "version", INT64_MAX, &version, err) < 0 || (!id && param_key(req, &key, err) < 0))
 		return -1;
-	release_cluster(ctx, id, id ? NULL : &key, req, share_end);
+	release_cluster(ctx, id, version, id ? NULL : &key, req, version == UINT64_MAX ? share_end : share_release);
 	return 0;
 }
 
@@ -436,7 +484,7 @@ static int share_release_method(struct rpc_request *req, void *ctx, struct vc_er
 	struct plan_key key = {0};
 	if (param_key(req, &key, err) < 0)
 		return -1;
-	release_cluster(ctx, NULL, &key, req, share_release);
+	release_cluster(ctx, NULL, UINT64_MAX, &key, req, share_release);
 	return 0;
 }
 
@@ -505,7 +553,7 @@ static const struct {
 	handler_fn handler;
 } handlers[] = {
 	{"host.prepare", prepare}, {"host.boot", boot},		  {"host.view", view},	   {"host.fail", fail_cluster},
-	{"host.pause", pause_cluster},
+	{"host.pause", pause_cluster}, {"host.plan", next_plan}, {"host.join", join_cluster}, {"host.leave", announce_leave},
 	{"host.release", release}, {"host.inventory", inventory}, {"share.release", share_release_method},
 };
 
@@ -581,7 +629,8 @@ void host_serve_early(struct host *h)
 static const struct rpc_method methods[] = {
 	{"host.prepare", RPC_PEER, RPC_HOST, 0, gate},	 {"host.boot", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.view", RPC_PEER, RPC_HOST, 0, gate},	 {"host.fail", RPC_PEER, RPC_HOST, 0, gate},
-	{"host.pause", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.pause", RPC_PEER, RPC_HOST, 0, gate},	 {"host.plan", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.join", RPC_PEER, RPC_HOST, 0, gate},	 {"host.leave", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.release", RPC_PEER, RPC_HOST, 0, gate},	 {"host.inventory", RPC_PEER, RPC_HOST, 0, gate},
 	{"share.release", RPC_ROOT, RPC_HOST, 0, gate},
 };

@@ -26,6 +26,7 @@
 #include "vcd/vcd.h"
 
 #define PERIOD_MS 1000u	   // between heartbeats
+#define ASK_IN_MS 1000u	   // between two questions to come in
 #define VIEW_CALL_MS 5000u // event.view: the controller answers at once, or is away and is told again
 #define RECORD "member"	   // kind of the state database's items
 
@@ -40,6 +41,8 @@ struct membership_cluster {
 	struct peer_call *telling;
 	uint64_t tell_at; // not before; boot-time ms
 	bool left, broken, removed;
+	bool lacking;	     // the view is not published: the plan here does not have all of it
+	uint64_t ask_in_at;  // boot-time ms: not before; 0: it does not want in
 	const struct membership_ops *ops;
 	void *ctx;
 };
@@ -184,11 +187,24 @@ static void publish(struct membership_cluster *c)
 	struct vc_error err = VC_ERROR_INIT;
 	view_auto struct view *view = memberview_make(c->plan, c->view, &err);
 	vc_autojson struct json_object *json = view ? view_to_json(view) : NULL;
-	if (!json)
+	c->lacking = !view && err.code == VC_ENOTFOUND;
+	if (c->lacking)
+		c->ops->lacks_plan(c->ctx);
+	else if (!json)
 		vc_log_err("cluster %.8s, view %" PRIu64 ": %s", c->plan->id, c->view->epoch, err.code ? err.text : "out of memory");
 	else
 		c->ops->view(c->ctx, json, c->view->epoch);
 	tell_controller(c);
+}
+
+static void is_in(struct membership_cluster *c)
+{
+	c->ask_in_at = 0;
+	if (!c->removed)
+		return;
+	c->removed = false;
+	vc_log_notice("cluster %.8s of job %" PRIu32 ": this host is in it again", c->plan->id, c->plan->key.job);
+	c->ops->returned(c->ctx);
 }
 
 static void install(struct membership_cluster *c)
@@ -199,6 +215,8 @@ static void install(struct membership_cluster *c)
 	log_changes(c, v);
 	hostview_unref(c->view);
 	c->view = hostview_ref((struct hostview *)v);
+	if (agree_is_voter(core(c)))
+		is_in(c);
 	publish(c);
 }
 
@@ -309,12 +327,23 @@ static void drain(struct membership *m)
 	arm(m);
 }
 
+static void ask_in(struct membership_cluster *c)
+{
+	struct agree *a = core(c);
+	if (!a || !c->ask_in_at || now_ms() < c->ask_in_at || agree_busy(a))
+		return;
+	c->ask_in_at = now_ms() + ASK_IN_MS;
+	agree_ask_in(a, now_ms());
+}
+
 static void on_timer(uv_timer_t *timer)
 {
 	struct membership *m = timer->data;
 	site_tick(m->site, now_ms());
-	for (struct membership_cluster *c = m->clusters; c; c = c->next)
+	for (struct membership_cluster *c = m->clusters; c; c = c->next) {
 		tell_controller(c);
+		ask_in(c);
+	}
 	drain(m);
 }
 
@@ -446,28 +475,62 @@ static int first_record(struct membership *m, const struct plan *plan, uint32_t 
 	return -1;
 }
 
+// A host that comes later knows whom to ask, and nothing else.
+static int joining_record(struct membership *m, const struct plan *plan, uint32_t self, struct agree_durable *d, struct vc_error *err)
+{
+	vc_autofree uint32_t *others = calloc(plan->n_hosts + 1, sizeof(*others));
+	uint32_t n = 0;
+	if (!others)
+		return vc_error_errno(err, "membership");
+	for (uint32_t i = 0; i < plan->n_hosts; i++) {
+		if (i != self && !plan->hosts[i].gone)
+			others[n++] = i;
+	}
+	*d = (struct agree_durable){.self = self, .view = hostview_hearsay(others, n)};
+	if (save(m, plan->id, d, err) == 0)
+		return 0;
+	agree_durable_clear(d);
+	return -1;
+}
+
+static int new_record(struct membership *m, const struct plan *plan, enum membership_begin begin, struct agree_durable *d,
+		      struct vc_error *err)
+{
+	int self = plan_host_index(plan, m->vcd->conf->host_name);
+	if (self < 0)
+		return vc_error_set(err, VC_EPROTO, "the plan does not name this host");
+	return begin == MEMBERSHIP_FIRST ? first_record(m, plan, (uint32_t)self, d, err) : joining_record(m, plan, (uint32_t)self, d, err);
+}
+
+static int number_hosts(struct membership_cluster *c, struct vc_error *err)
+{
+	uint32_t *numbers = reallocarray(c->numbers, c->plan->n_hosts + 1, sizeof(*numbers));
+	if (!numbers)
+		return vc_error_errno(err, "membership");
+	c->numbers = numbers;
+	for (size_t i = 0; i < c->plan->n_hosts; i++)
+		numbers[i] = memberlinks_number(c->owner->links, c->plan->hosts[i].name);
+	return 0;
+}
+
 static int add_to_site(struct membership_cluster *c, const struct agree_durable *d, struct vc_error *err)
 {
 	struct membership *m = c->owner;
 	struct agree_conf conf = {.times = agree_default_times(), .boot = m->boot};
-	c->numbers = calloc(c->plan->n_hosts + 1, sizeof(*c->numbers));
-	if (!c->numbers)
-		return vc_error_errno(err, "membership");
-	for (size_t i = 0; i < c->plan->n_hosts; i++)
-		c->numbers[i] = memberlinks_number(m->links, c->plan->hosts[i].name);
+	if (number_hosts(c, err) < 0)
+		return -1;
 	c->site = site_add(m->site, &conf, d, c->numbers, (uint32_t)c->plan->n_hosts, c, now_ms());
 	return 0;
 }
 
-struct membership_cluster *membership_join(struct membership *m, const struct plan *plan, bool first,
+struct membership_cluster *membership_join(struct membership *m, const struct plan *plan, enum membership_begin begin,
 					   const struct membership_ops *ops, void *ctx, struct vc_error *err)
 {
 	struct agree_durable d = {0};
 	struct vc_error why = VC_ERROR_INIT;
-	int self = plan_host_index(plan, m->vcd->conf->host_name);
 	int rc = load(m, plan->id, &d, &why);
-	if (rc < 0 && why.code == VC_ENOTFOUND && first && self >= 0)
-		rc = first_record(m, plan, (uint32_t)self, &d, &why);
+	if (rc < 0 && why.code == VC_ENOTFOUND && begin != MEMBERSHIP_AGAIN)
+		rc = new_record(m, plan, begin, &d, &why);
 	struct membership_cluster *c = rc == 0 ? calloc(1, sizeof(*c)) : NULL;
 	if (!c) {
 		agree_durable_clear(&d);
@@ -485,9 +548,41 @@ struct membership_cluster *membership_join(struct membership *m, const struct pl
 	m->clusters = c;
 	if (c->view->epoch > 1)
 		publish(c);
+	c->removed = c->view->epoch > 0 && !agree_is_voter(core(c));
+	c->ask_in_at = c->view->epoch == 0 ? now_ms() : 0;
 	site_tick(m->site, now_ms());
 	drain(m);
 	return c;
+}
+
+void membership_plan(struct membership_cluster *c, const struct plan *plan)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	const struct plan *old = c->plan;
+	c->plan = plan;
+	if (number_hosts(c, &err) < 0) { // the old one stands: the share tries again
+		c->plan = old;
+		vc_log_err("cluster %.8s: %s", plan->id, err.text);
+		return;
+	}
+	for (uint32_t i = 0; c->site && i < plan->n_hosts; i++)
+		site_map(c->site, i, c->numbers[i]);
+	if (c->lacking)
+		publish(c);
+}
+
+bool membership_is_removed(const struct membership_cluster *c)
+{
+	return c->removed;
+}
+
+void membership_ask_in(struct membership_cluster *c)
+{
+	if (!c->removed || c->ask_in_at)
+		return;
+	c->ask_in_at = now_ms();
+	ask_in(c);
+	drain(c->owner);
 }
 
 void membership_leave(struct membership_cluster *c)
@@ -499,18 +594,48 @@ void membership_leave(struct membership_cluster *c)
 		bury(c->owner);
 }
 
-void membership_member_down(struct membership_cluster *c, uint32_t rank)
+static const struct hv_member *find_member(const struct membership_cluster *c, uint32_t rank)
 {
-	const struct hv_member *m = NULL;
+	for (uint32_t i = 0; i < c->view->n_members; i++) {
+		if (c->view->members[i].rank == rank)
+			return &c->view->members[i];
+	}
+	return NULL;
+}
+
+static void member_fact(struct membership_cluster *c, uint32_t rank, enum view_event_kind what, enum hv_evidence evidence)
+{
+	const struct hv_member *m = find_member(c, rank);
 	struct agree *a = core(c);
-	for (uint32_t i = 0; i < c->view->n_members && !m; i++)
-		m = c->view->members[i].rank == rank ? &c->view->members[i] : NULL;
-	if (!m || !a)
+	if (!a || (!m && what != VIEW_JOIN))
 		return;
-	struct hv_event e = {.kind = HV_MEMBER, .what = VIEW_FAIL, .evidence = HV_BY_DOMAIN, .id = rank, .host = m->host,
-			     .incarnation = m->incarnation};
+	struct hv_event e = {.kind = HV_MEMBER, .what = (uint8_t)what, .evidence = (uint8_t)evidence, .id = rank,
+			     .host = m ? m->host : agree_durable(a)->self, .incarnation = m ? m->incarnation : 1};
 	agree_fact(a, now_ms(), &e);
 	drain(c->owner);
+}
+
+void membership_member_down(struct membership_cluster *c, uint32_t rank)
+{
+	member_fact(c, rank, VIEW_FAIL, HV_BY_DOMAIN);
+}
+
+void membership_member_leaves(struct membership_cluster *c, uint32_t rank)
+{
+	member_fact(c, rank, VIEW_LEAVE, HV_BY_ANNOUNCEMENT);
+}
+
+void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_t epoch)
+{
+	const struct hv_member *m = find_member(c, rank);
+	if (!core(c) || !agree_is_voter(core(c)) || c->lacking)
+		return;
+	if (!m)
+		member_fact(c, rank, VIEW_JOIN, HV_BY_DOMAIN);
+	else if (m->state == VIEW_GONE)
+		member_fact(c, rank, VIEW_RETURN, HV_BY_DOMAIN);
+	else if (m->state == VIEW_JOINING && epoch >= c->view->epoch)
+		member_fact(c, rank, VIEW_UP, HV_BY_DOMAIN);
 }
 
 uint64_t membership_valid_ms(const struct membership_cluster *c)

@@ -24,20 +24,35 @@ struct membership_cluster;
 struct membership_ops {
 	void (*view)(void *ctx, struct json_object *view, uint64_t epoch); // the hosts agreed on it; borrowed
 	void (*removed)(void *ctx); // the others go on without this host
+	void (*returned)(void *ctx); // and now with it again
+	void (*lacks_plan)(void *ctx); // a view has members that the plan here does not have: it waits for membership_plan()
+};
+
+enum membership_begin {
+	MEMBERSHIP_FIRST, // the plan was just confirmed by view 1
+	MEMBERSHIP_AGAIN, // there must be a record of an earlier vcd (VC_ENOTFOUND)
+	MEMBERSHIP_JOIN,  // the cluster runs, and this host asks to come in
 };
 
 struct membership *membership_create(struct vcd *vcd, struct vc_error *err);
 void membership_stop(struct membership *m);
 void membership_destroy(struct membership *m); // after the loop has run dry
 
-// plan stays the caller's, and must live as long. first: the plan was just confirmed by view 1; otherwise there must be a record
-// of an earlier vcd (VC_ENOTFOUND). A later view than 1 is told through ops before this returns.
-struct membership_cluster *membership_join(struct membership *m, const struct plan *plan, bool first,
+// plan stays the caller's, and must live as long. A later view than 1 is told through ops before this returns. A record of an
+// earlier vcd is used in every case.
+struct membership_cluster *membership_join(struct membership *m, const struct plan *plan, enum membership_begin begin,
 					   const struct membership_ops *ops, void *ctx, struct vc_error *err);
 void membership_leave(struct membership_cluster *c);		// NULL is fine; the record stays
 int membership_forget(struct membership *m, const char *cluster, struct vc_error *err); // and goes; absent is fine
 
+void membership_plan(struct membership_cluster *c, const struct plan *plan); // the next one; as above
+bool membership_is_removed(const struct membership_cluster *c); // also of a record of an earlier vcd
+void membership_ask_in(struct membership_cluster *c); // after `removed`: it is to come back
+
 void membership_member_down(struct membership_cluster *c, uint32_t rank); // a member here has ended
+void membership_member_leaves(struct membership_cluster *c, uint32_t rank); // it is announced
+// A member here runs, and has the view of that epoch (0: none). It comes into the view where it is not; called again and again.
+void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_t epoch);
 // How long this host may call the current view valid, in ms; 0: not at all.
 uint64_t membership_valid_ms(const struct membership_cluster *c);
 

@@ -38,7 +38,9 @@ struct view *memberview_make(const struct plan *plan, const struct hostview *hos
 		const struct plan_member *m = plan_member_by_rank(plan, state->rank);
 		uint32_t at = hostview_find(hosts, state->host);
 		bool lost = at != HOSTVIEW_NONE && hosts->hosts[at].state == HV_LOST;
-		if (m && add_member(view, plan, m, state, lost, err) < 0)
+		if (!m)
+			vc_error_set(err, VC_ENOTFOUND, "the plan here does not have member %u yet", state->rank);
+		if (!m || add_member(view, plan, m, state, lost, err) < 0)
 			return NULL;
 	}
 	if (!view || view_seal(view, hosts->epoch, err) < 0)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A cluster's share of this host: see share.h. The blocking part of each step is in sharework.c.
-#include "vcd/share.h"
+#include "vcd/share_int.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,7 +9,6 @@
 
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
-#include "libvc/log.h"
 #include "vcd/conf.h"
 #include "vcd/fault.h"
 #include "vcd/fence.h"
@@ -34,73 +33,6 @@
 #define RETRY_MS 1000u			 // between two tries to undo a step
 #define RENEW_MS 5000u			 // between two guest.renew: several may be lost within a view's validity
 #define FIRST_VALID_MS 10000u		 // of view 1: until the hosts have confirmed each other; no host is removed sooner than 3 s
-
-enum goal { GOAL_GONE, GOAL_PREPARED, GOAL_UP, GOAL_VIEW };
-
-struct member {
-	struct share *share;
-	const struct plan_member *plan;
-	struct glink *link;
-	bool running;	 // its domain was seen
-	bool down;	 // it ended by itself
-	bool configured; // by this or an earlier vcd
-	uint64_t epoch;	 // of the view that it has
-	bool telling;	 // guest.view under way
-	uint64_t tell_at; // loop time: not before
-	uint64_t ready_ms; // loop time
-	uint64_t renew_at; // loop time of the next guest.renew
-};
-
-struct waiter {
-	struct waiter *next;
-	struct share *share;
-	struct rpc_request *req;
-	enum goal goal;
-	uint64_t epoch;	   // GOAL_VIEW
-	uint64_t deadline; // loop time
-};
-
-struct share {
-	struct share *next;
-	struct host *host;
-	struct vcd *vcd;
-	struct sharework *work;
-	enum share_phase phase;
-	enum goal goal; // of the runner: GONE, PREPARED, UP
-	size_t begun;	// steps begun: what a release has to undo
-	bool busy;	// a step is under way
-	bool undoing;	// and it is an undo
-	bool idle;	// and it waits for the loop, not for a worker: it can be given up
-	bool in_walk;
-	bool adopted; // guests ran before this vcd: a failing step must not end them
-	bool taken_back; // an earlier vcd began steps that this one has not come to again: a release undoes them all
-	bool stopped;
-	bool paused; // its job is suspended
-	bool polled; // its domains had been started when the list of them was asked for
-	struct vc_error error; // why it failed
-	struct member *members;
-	size_t n_members, starting;
-	struct vc_error start_error;
-	uint64_t boot_began, boot_limit; // loop time
-	uint64_t step_began, came_at;	 // loop time: of the step under way; all of the image was here
-	struct start_times times;
-	uint64_t retry_at;		 // loop time of the next try to undo; 0: none
-	uint64_t end_by;		 // loop time: the job is over, its tasks have until then; 0: it is not
-	struct transfer_wish *wish;	// while the image comes
-	struct json_object *view;
-	struct json_object *usage; // of the members when they were ended: [{rank, cpu_ms, rss_kib, peak_kib}]
-	uint64_t epoch;
-	struct membership_cluster *membership; // from view 1 on; NULL: its hosts do not agree on views
-	struct fence *fence;
-	struct viewhook *hook;
-	uint64_t first_valid; // loop time until which view 1 is valid in any case
-	bool removed;	      // the other hosts go on without this one
-	struct waiter *waiters;
-	struct gslurm *gslurm;
-	bool gslurm_closing;
-	char job[24]; // for the log
-	struct vc_log_ctx log;
-};
 
 struct step {
 	const char *name;
@@ -129,7 +61,7 @@ const char *share_phase_name(enum share_phase phase)
 	return phase_names[phase];
 }
 
-static int save(struct share *s, struct vc_error *err)
+int share_save(struct share *s, struct vc_error *err)
 {
 	const struct plan *plan = s->work->plan;
 	struct state_share row = {.job = plan->key.job, .restart = plan->key.restart, .phase = phase_names[s->phase]};
@@ -153,7 +85,7 @@ static void set_phase(struct share *s, enum share_phase phase)
 		return;
 	s->phase = phase;
 	vc_log_ctx(VC_LOG_INFO, &s->log, "cluster %s: %s", s->work->short_id, phase_names[phase]);
-	if ((s->begun || s->taken_back) && save(s, &err) < 0)
+	if ((s->begun || s->taken_back) && share_save(s, &err) < 0)
 		vc_log_ctx(VC_LOG_ERR, &s->log, "cluster %s: %s", s->work->short_id, err.text);
 }
 
@@ -221,14 +153,15 @@ static bool goal_reached(struct share *s, const struct waiter *w)
 		return s->phase == SHARE_UP;
 	case GOAL_VIEW:
 		return view_is_everywhere(s, w->epoch);
+	case GOAL_PLAN:
+		return sharegrow_version(s->grow) >= w->epoch;
 	case GOAL_GONE:
 		break;
 	}
 	return false;
 }
 
-// Answers whoever has what he waits for.
-static void answer(struct share *s)
+void share_answer(struct share *s)
 {
 	for (struct waiter *next, *w = s->waiters; w; w = next) {
 		next = w->next;
@@ -257,7 +190,7 @@ static void on_cancel(struct rpc_request *req, void *ctx)
 	fail_waiter(ctx, &err);
 }
 
-static void add_waiter(struct share *s, struct rpc_request *req, enum goal goal, uint64_t limit_ms)
+void share_add_waiter(struct share *s, struct rpc_request *req, enum goal goal, uint64_t epoch, uint64_t limit_ms)
 {
 	struct waiter *w = calloc(1, sizeof(*w));
 	struct vc_error err = VC_ERROR_INIT;
@@ -266,7 +199,7 @@ static void add_waiter(struct share *s, struct rpc_request *req, enum goal goal,
 		rpc_reply_error(req, &err);
 		return;
 	}
-	*w = (struct waiter){.next = s->waiters, .share = s, .req = req, .goal = goal, .epoch = s->epoch, .deadline = now(s) + limit_ms};
+	*w = (struct waiter){.next = s->waiters, .share = s, .req = req, .goal = goal, .epoch = epoch, .deadline = now(s) + limit_ms};
 	s->waiters = w;
 	rpc_set_job(req, s->job);
 	rpc_on_cancel(req, on_cancel, w); // may take it away at once
@@ -353,13 +286,14 @@ static void fail(struct share *s, const struct vc_error *err)
 
 static int run_persist(struct share *s, struct vc_error *err)
 {
-	if (save(s, err) < 0)
+	if (share_save(s, err) < 0)
 		return -1;
 	return sharework_mark(s->vcd->conf->run_dir, s->work->plan, err);
 }
 
 static int undo_persist(struct share *s, struct vc_error *err)
 {
+	sharegrow_stop(s->grow);
 	membership_leave(vc_steal(&s->membership));
 	fence_destroy(vc_steal(&s->fence), true);
 	viewhook_destroy(vc_steal(&s->hook));
@@ -411,10 +345,13 @@ static int run_image(struct share *s, struct vc_error *err)
 	vc_autofree const char **hosts = calloc(plan->n_hosts + 1, sizeof(*hosts));
 	if (!hosts)
 		return vc_error_errno(err, "fetch image %s", plan->image_name);
-	for (size_t i = 0; i < plan->n_hosts; i++)
-		hosts[i] = plan->hosts[i].name;
+	size_t n = 0;
+	for (size_t i = 0; i < plan->n_hosts; i++) {
+		if (!plan->hosts[i].gone)
+			hosts[n++] = plan->hosts[i].name;
+	}
 	struct transfer_args args = {.digest = plan->image_digest, .head = peers_controller(s->vcd->peers), .hosts = hosts,
-				     .n_hosts = plan->n_hosts, .trace = s->work->trace, .progress = image_progress,
+				     .n_hosts = n, .trace = s->work->trace, .progress = image_progress,
 				     .done = image_here, .ctx = s};
 	s->wish = transfers_want(s->vcd->transfers, &args, err);
 	s->idle = s->wish != NULL;
@@ -675,7 +612,7 @@ static void on_hello(void *ctx, struct json_object *params)
 	m->epoch = done ? epoch : 0;
 	if (done) {
 		member_ready(m);
-		answer(m->share);
+		share_answer(m->share);
 		return;
 	}
 	progress(m->share, "guest", m->plan->name);
@@ -849,7 +786,7 @@ static void reached(struct share *s)
 		set_phase(s, SHARE_UP);
 	else if (s->begun == STEPS_PREPARED && s->goal == GOAL_PREPARED)
 		set_phase(s, SHARE_PREPARED);
-	answer(s);
+	share_answer(s);
 }
 
 // 0: a step ended at once; 1: one is under way, or there is nothing to do.
@@ -966,7 +903,7 @@ static void view_told(void *ctx, struct json_object *result, const struct vc_err
 	m->tell_at = err ? now(m->share) + RETRY_MS : 0;
 	free(t);
 	push_view(m);
-	answer(m->share);
+	share_answer(m->share);
 }
 
 // How long this host may call its view valid; 0: not at all.
@@ -987,7 +924,9 @@ static void push_view(struct member *m)
 		return;
 	struct json_object *params = json_object_new_object();
 	struct telling *t = calloc(1, sizeof(*t));
-	uint64_t valid = s->removed ? 1 : valid_ms(s); // 0: what was said of an earlier one holds
+	uint64_t known = s->removed ? 1 : valid_ms(s), valid = known;
+	if (!valid && !m->epoch) // of a host that has come later, and is not confirmed yet; otherwise what was said of an earlier one holds
+		valid = 1;
 	if (!t || vc_json_add(params, "view", json_object_get(s->view)) < 0 || (valid && vc_json_add_u64(params, "valid_ms", valid) < 0)) {
 		json_object_put(params);
 		free(t);
@@ -995,7 +934,7 @@ static void push_view(struct member *m)
 	}
 	*t = (struct telling){m, s->epoch};
 	m->telling = true;
-	m->renew_at = now(s) + RENEW_MS;
+	m->renew_at = known ? now(s) + RENEW_MS : 0;
 	if (glink_call(m->link, "guest.view", params, CONFIGURE_MS, view_told, t, &err) < 0) {
 		m->telling = false;
 		free(t);
@@ -1042,7 +981,7 @@ static void on_agreed(void *ctx, struct json_object *view, uint64_t epoch)
 	struct share *s = ctx;
 	if (epoch > s->epoch) // it is in the membership's record: the share's own row is not written again
 		take_view(s, view, epoch);
-	answer(s);
+	share_answer(s);
 }
 
 static void on_removed(void *ctx)
@@ -1052,17 +991,35 @@ static void on_removed(void *ctx)
 	s->removed = true;
 	for (size_t i = 0; i < s->n_members; i++)
 		s->members[i].renew_at = 0; // their view is stale at once
+	sharegrow_removed(s->grow);
 }
 
-// first: the controller says that the plan is view 1. From here on the hosts make the views.
-static int join(struct share *s, bool first, struct vc_error *err)
+static void on_returned(void *ctx)
 {
-	static const struct membership_ops ops = {.view = on_agreed, .removed = on_removed};
-	if (!s->fence && !(s->fence = fence_create(s->vcd, s->work, !first, err)))
+	struct share *s = ctx;
+	s->removed = false;
+	for (size_t i = 0; i < s->n_members; i++)
+		s->members[i].renew_at = 0;
+}
+
+static void on_lacks_plan(void *ctx)
+{
+	struct share *s = ctx;
+	sharegrow_lacks_plan(s->grow);
+}
+
+// From here on the hosts make the views.
+int share_join(struct share *s, enum membership_begin begin, struct vc_error *err)
+{
+	static const struct membership_ops ops = {
+		.view = on_agreed, .removed = on_removed, .returned = on_returned, .lacks_plan = on_lacks_plan};
+	if (!s->fence && !(s->fence = fence_create(s->vcd, s->work, begin == MEMBERSHIP_AGAIN, err)))
 		return -1;
-	if (first)
+	if (begin == MEMBERSHIP_FIRST)
 		s->first_valid = now(s) + FIRST_VALID_MS;
-	s->membership = membership_join(s->vcd->membership, s->work->plan, first, &ops, s, err);
+	s->membership = membership_join(s->vcd->membership, s->work->plan, begin, &ops, s, err);
+	if (s->membership && membership_is_removed(s->membership))
+		on_removed(s);
 	return s->membership ? 0 : -1;
 }
 
@@ -1073,14 +1030,14 @@ int share_view(struct share *s, struct json_object *view, struct rpc_request *re
 		return -1;
 	if (s->phase != SHARE_UP)
 		return vc_error_set(err, VC_EBUSY, "the cluster is %s on host %s, not up", phase_names[s->phase], s->work->own_name);
-	if (!s->membership && join(s, true, err) < 0)
+	if (!s->membership && share_join(s, MEMBERSHIP_FIRST, err) < 0)
 		return -1;
 	if (epoch > s->epoch)
 		take_view(s, view, epoch);
-	if (save(s, err) < 0)
+	if (share_save(s, err) < 0)
 		return -1;
-	add_waiter(s, req, GOAL_VIEW, CONFIGURE_MS);
-	answer(s);
+	share_add_waiter(s, req, GOAL_VIEW, s->epoch, CONFIGURE_MS);
+	share_answer(s);
 	return 0;
 }
 
@@ -1099,9 +1056,9 @@ static void want(struct share *s, struct rpc_request *req, enum goal goal)
 	}
 	if (s->goal < goal)
 		s->goal = goal;
-	add_waiter(s, req, goal, s->vcd->conf->ensure_timeout_ms);
+	share_add_waiter(s, req, goal, s->epoch, s->vcd->conf->ensure_timeout_ms);
 	walk(s);
-	answer(s);
+	share_answer(s);
 }
 
 void share_prepare(struct share *s, struct rpc_request *req)
@@ -1130,7 +1087,7 @@ void share_release(struct share *s, struct rpc_request *req)
 			s->busy = false;
 	}
 	if (req)
-		add_waiter(s, req, GOAL_GONE, s->vcd->conf->release_timeout_ms);
+		share_add_waiter(s, req, GOAL_GONE, s->epoch, s->vcd->conf->release_timeout_ms);
 	walk(s); // may free s
 }
 
@@ -1141,7 +1098,7 @@ void share_end(struct share *s, struct rpc_request *req)
 		share_release(s, req);
 		return;
 	}
-	add_waiter(s, req, GOAL_GONE, limit);
+	share_add_waiter(s, req, GOAL_GONE, s->epoch, limit);
 	if (!s->end_by)
 		s->end_by = now(s) + limit;
 }
@@ -1244,7 +1201,7 @@ static void member_stopped(struct share *s, struct member *m, const char *reason
 	host_member_event(s->host, s->work->plan, m->plan->rank, "down", err.text);
 	if (s->membership)
 		membership_member_down(s->membership, m->plan->rank);
-	answer(s);
+	share_answer(s);
 }
 
 void share_domain_stopped(struct share *s, uint32_t rank, const char *reason)
@@ -1309,12 +1266,20 @@ static void expire_waiters(struct share *s)
 	}
 }
 
+static void tell_membership(const struct member *m)
+{
+	const struct share *s = m->share;
+	if (s->membership && s->phase == SHARE_UP && m->running && m->configured && !m->down)
+		membership_member_runs(s->membership, m->plan->rank, m->epoch);
+}
+
 void share_tick(struct share *s)
 {
 	expire_waiters(s);
 	for (size_t i = 0; i < s->n_members; i++) {
 		push_view(&s->members[i]);
 		renew(&s->members[i]);
+		tell_membership(&s->members[i]);
 	}
 	if (s->hook)
 		viewhook_tick(s->hook);
@@ -1327,6 +1292,8 @@ void share_tick(struct share *s)
 	} else if (s->retry_at && now(s) >= s->retry_at) {
 		s->retry_at = 0;
 		walk(s); // may free s
+	} else {
+		sharegrow_tick(s->grow); // may free s
 	}
 }
 
@@ -1350,7 +1317,11 @@ struct share *share_create(struct host *host, struct sharework *work, struct vc_
 	snprintf(s->job, sizeof(s->job), "%" PRIu32, work->plan->key.job);
 	s->log.job = s->job;
 	s->log.trace = work->trace[0] ? work->trace : NULL;
-	return s;
+	if ((s->grow = sharegrow_create(s)))
+		return s;
+	vc_error_errno(err, "share of job %s", s->job);
+	share_destroy(s);
+	return NULL;
 }
 
 static void restore_view(struct share *s, struct json_object *extra)
@@ -1384,8 +1355,9 @@ void share_take_back(struct share *s, const char *phase, struct json_object *ext
 		s->phase = SHARE_UP;
 		if (open_links(s, &err) < 0) // at once: vcexecs come back before the steps are through
 			vc_log_ctx(VC_LOG_ERR, &s->log, "%s", err.text);
-		if (s->view && join(s, false, &err) < 0)
+		if (share_join(s, MEMBERSHIP_AGAIN, &err) < 0 && (s->view || err.code != VC_ENOTFOUND))
 			vc_log_ctx(VC_LOG_ERR, &s->log, "%s", err.text);
+		sharegrow_taken_back(s->grow);
 	}
 	for (size_t i = 0; s->adopted && i < s->n_members; i++) {
 		if (!s->members[i].running)
@@ -1399,6 +1371,7 @@ void share_stop(struct share *s)
 	struct vc_error err = VC_ERROR_INIT;
 	vc_error_set(&err, VC_ECANCELED, "vcd on host %s stops", s->work->own_name);
 	s->stopped = true;
+	sharegrow_stop(s->grow);
 	membership_leave(vc_steal(&s->membership));
 	fence_destroy(vc_steal(&s->fence), false);
 	viewhook_destroy(vc_steal(&s->hook));
@@ -1416,6 +1389,7 @@ void share_destroy(struct share *s)
 		return;
 	json_object_put(s->view);
 	json_object_put(s->usage);
+	sharegrow_destroy(s->grow);
 	sharework_unref(s->work);
 	free(s->members);
 	free(s);

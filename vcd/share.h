@@ -34,6 +34,10 @@ void share_destroy(struct share *s); // by the host, after host_share_gone() or 
 void share_prepare(struct share *s, struct rpc_request *req);
 void share_boot(struct share *s, struct rpc_request *req);
 int share_view(struct share *s, struct json_object *view, struct rpc_request *req, struct vc_error *err);
+// The cluster's next plan, which is taken in every case: answered when it is saved and the network follows it. req may be NULL.
+int share_next_plan(struct share *s, struct plan *plan, struct rpc_request *req, struct vc_error *err);
+int share_ask_in(struct share *s, struct vc_error *err); // this host came later: its hosts' agreement is to take it in
+int share_announce_leave(struct share *s, struct vc_error *err); // of all members here
 void share_release(struct share *s, struct rpc_request *req); // req may be NULL
 // The same once the job's tasks have ended: Slurm gives them KillWait after SIGTERM. At the latest after release-timeout.
 void share_end(struct share *s, struct rpc_request *req);

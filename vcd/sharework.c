@@ -68,16 +68,29 @@ void sharework_unref(struct sharework *w)
 	errno = saved;
 }
 
-static int own_members(struct sharework *w, struct vc_error *err)
+static bool is_own(const struct sharework *w, const struct sharework *old, const struct plan_member *m)
+{
+	if (!old)
+		return m->host == w->self && !m->gone;
+	for (size_t i = 0; i < old->n_members; i++) {
+		if (old->members[i]->rank == m->rank)
+			return true;
+	}
+	return false;
+}
+
+static int own_members(struct sharework *w, const struct sharework *old, struct vc_error *err)
 {
 	const struct plan *plan = w->plan;
 	w->members = calloc(plan->n_members + 1, sizeof(*w->members));
 	if (!w->members)
 		return vc_error_errno(err, "plan");
 	for (size_t i = 0; i < plan->n_members; i++) {
-		if (plan->members[i].host == w->self)
+		if (is_own(w, old, &plan->members[i]))
 			w->members[w->n_members++] = &plan->members[i];
 	}
+	if (old && w->n_members != old->n_members)
+		return vc_error_set(err, VC_EPROTO, "the next plan of job %u lacks members of this host", plan->key.job);
 	if (!w->n_members)
 		return vc_error_set(err, VC_EPROTO, "the plan has no member for host %s", plan->hosts[w->self].name);
 	return 0;
@@ -116,7 +129,7 @@ static int fill_paths(struct sharework *w, const struct conf *conf, struct vc_er
 	return 0;
 }
 
-static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
+static int fill(struct sharework *w, struct vcd *vcd, const struct sharework *old, struct vc_error *err)
 {
 	const struct conf *conf = vcd->conf;
 	int self = plan_host_index(w->plan, conf->host_name);
@@ -133,7 +146,7 @@ static int fill(struct sharework *w, struct vcd *vcd, struct vc_error *err)
 	fill_qemu_user(w, conf);
 	w->overhead_mib = conf->overhead_mib;
 	w->overhead_percent = conf->overhead_percent;
-	return own_members(w, err) < 0 || check_mounts(conf, w->plan, err) < 0 ? -1 : fill_paths(w, conf, err);
+	return own_members(w, old, err) < 0 || check_mounts(conf, w->plan, err) < 0 ? -1 : fill_paths(w, conf, err);
 }
 
 static int read_cpus(struct sharework *w, struct vc_error *err)
@@ -149,7 +162,7 @@ static int read_cpus(struct sharework *w, struct vc_error *err)
 	return 0;
 }
 
-struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const char *trace, struct vc_error *err)
+static struct sharework *create(struct vcd *vcd, struct plan *plan, const char *trace, const struct sharework *old, struct vc_error *err)
 {
 	struct sharework *w = calloc(1, sizeof(*w));
 	if (!w) {
@@ -160,11 +173,21 @@ struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const cha
 	w->refs = 1;
 	w->plan = plan;
 	snprintf(w->trace, sizeof(w->trace), "%s", trace ? trace : "");
-	if (fill(w, vcd, err) < 0 || read_cpus(w, err) < 0) {
+	if (fill(w, vcd, old, err) < 0 || read_cpus(w, err) < 0) {
 		sharework_unref(w);
 		return NULL;
 	}
 	return w;
+}
+
+struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const char *trace, struct vc_error *err)
+{
+	return create(vcd, plan, trace, NULL, err);
+}
+
+struct sharework *sharework_next(struct vcd *vcd, const struct sharework *old, struct plan *plan, struct vc_error *err)
+{
+	return create(vcd, plan, old->trace, old, err);
 }
 
 // --- numbers and names ----------------------------------------------------------------------------------------
@@ -234,30 +257,55 @@ static int check_mtu(const struct sharework *w, const struct net_segment *seg, s
 	return 0;
 }
 
+struct segment_lists {
+	struct net_peer *peers, *gone_peers;
+	struct net_remote *remotes, *gone;
+	struct net_local *locals;
+};
+
+static void segment_hosts(const struct sharework *w, const struct segment_lists *l, struct net_segment *seg)
+{
+	for (size_t i = 0; i < w->plan->n_hosts; i++) {
+		const struct plan_host *h = &w->plan->hosts[i];
+		if (i != w->self && h->gone)
+			l->gone_peers[seg->n_gone_peers++] = (struct net_peer){h->addr};
+		else if (i != w->self)
+			l->peers[seg->n_peers++] = (struct net_peer){h->addr};
+	}
+}
+
+static void segment_members(const struct sharework *w, const struct segment_lists *l, struct net_segment *seg)
+{
+	for (size_t i = 0; i < w->plan->n_members; i++) {
+		const struct plan_member *m = &w->plan->members[i];
+		const struct net_remote remote = {m->mac, w->plan->hosts[m->host].addr};
+		if (m->host != w->self && !m->gone)
+			l->remotes[seg->n_remotes++] = remote;
+		else if (m->host != w->self)
+			l->gone[seg->n_gone++] = remote;
+	}
+	for (size_t i = 0; i < w->n_members; i++)
+		l->locals[seg->n_locals++] = (struct net_local){w->members[i]->rank, w->members[i]->mac};
+}
+
 int sharework_network(struct sharework *w, struct vc_error *err)
 {
 	const struct plan *plan = w->plan;
 	if (w->fake)
 		return 0;
 	vc_autofree struct net_peer *peers = calloc(plan->n_hosts + 1, sizeof(*peers));
+	vc_autofree struct net_peer *gone_peers = calloc(plan->n_hosts + 1, sizeof(*gone_peers));
 	vc_autofree struct net_remote *remotes = calloc(plan->n_members + 1, sizeof(*remotes));
+	vc_autofree struct net_remote *gone = calloc(plan->n_members + 1, sizeof(*gone));
 	vc_autofree struct net_local *locals = calloc(w->n_members + 1, sizeof(*locals));
-	if (!peers || !remotes || !locals)
+	if (!peers || !gone_peers || !remotes || !gone || !locals)
 		return vc_error_errno(err, "network");
 	struct net_segment seg = {.id = plan->id, .vni = plan->net.vni, .mtu = plan->net.mtu, .port = w->vxlan_port,
 				  .local = plan->hosts[w->self].addr, .tap_owner = w->qemu_uid, .peers = peers,
-				  .remotes = remotes, .locals = locals};
-	for (size_t i = 0; i < plan->n_hosts; i++) {
-		if (i != w->self)
-			peers[seg.n_peers++] = (struct net_peer){plan->hosts[i].addr};
-	}
-	for (size_t i = 0; i < plan->n_members; i++) {
-		const struct plan_member *m = &plan->members[i];
-		if (m->host == w->self)
-			locals[seg.n_locals++] = (struct net_local){m->rank, m->mac};
-		else
-			remotes[seg.n_remotes++] = (struct net_remote){m->mac, plan->hosts[m->host].addr};
-	}
+				  .remotes = remotes, .locals = locals, .gone_peers = gone_peers, .gone = gone};
+	const struct segment_lists lists = {peers, gone_peers, remotes, gone, locals};
+	segment_hosts(w, &lists, &seg);
+	segment_members(w, &lists, &seg);
 	return check_mtu(w, &seg, err) < 0 ? -1 : net_ensure(&seg, err);
 }
 

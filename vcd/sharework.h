@@ -62,6 +62,8 @@ struct sharework_machine {
 
 // Takes the plan in every case. Refuses (VC_EUSER) mounts that vcd.conf or the image do not allow.
 struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const char *trace, struct vc_error *err);
+// The same share with the cluster's next plan, which is taken in every case; this host's members stay those of old.
+struct sharework *sharework_next(struct vcd *vcd, const struct sharework *old, struct plan *plan, struct vc_error *err);
 struct sharework *sharework_ref(struct sharework *w);
 void sharework_unref(struct sharework *w);
 
