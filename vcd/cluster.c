@@ -778,12 +778,36 @@ static bool host_is_in_view(const struct cluster *c, const char *host)
 	return false;
 }
 
+struct dropped {
+	const struct cluster *cluster;
+	const struct slurmctl_job *job;
+};
+
 static void hosts_told(void *ctx, const struct vc_error *err)
 {
 	struct cluster *c = ctx;
 	c->facts = NULL;
 	if (err) // the hosts that are left have heard it
 		log_cluster(VC_LOG_DEBUG, c, "member.fact: %s", err->text);
+}
+
+static bool host_was_dropped(void *ctx, const struct plan_host *host)
+{
+	const struct dropped *d = ctx;
+	return !host->lease && !host->gone && !job_has_host(d->job, host->name) && !host_is_in_view(d->cluster, host->name);
+}
+
+// Hosts that Slurm took and that the view has let go do not come back: what is left of the cluster there goes (cluster.host).
+static void forget_dropped_hosts(struct cluster *c, const struct slurmctl_job *job)
+{
+	struct dropped d = {c, job};
+	struct vc_error err = VC_ERROR_INIT;
+	bool some = false;
+	for (size_t i = 0; c->phase == CLUSTER_READY && job->n_hosts && i < c->plan->n_hosts; i++)
+		some |= host_was_dropped(&d, &c->plan->hosts[i]);
+	struct plan *next = some ? plan_shrink(c->plan, host_was_dropped, &d, &err) : NULL;
+	if (some && (!next || cluster_use_plan(c, next, &err) < 0))
+		log_cluster(VC_LOG_WARNING, c, "hosts that Slurm took: %s", err.text); // the sweep tries again
 }
 
 // A job may go on with fewer hosts: --no-kill when one has failed, scontrol update. Its hosts make the view.
@@ -827,6 +851,7 @@ static void check_done(void *ctx, const struct vc_error *err)
 	}
 	cluster_follow_suspension(c, load->job->suspended);
 	drop_lost_hosts(c, load->job);
+	forget_dropped_hosts(c, load->job);
 	if (c->check_again)
 		cluster_job_changed(c);
 }

@@ -17,8 +17,11 @@
 #include "vcd/rpc.h"
 #include "vcd/slurmctl.h"
 #include "vcd/state.h"
+#include "vcd/grow.h"
 #include "vcd/vcd.h"
 #include "vcd/work.h"
+
+#define LEASE_JOB 8
 
 // --- fakes -----------------------------------------------------------------------------------------------------------
 
@@ -48,7 +51,7 @@ static struct world {
 	struct vcd vcd;
 	struct conf conf;
 	struct clusters *clusters;
-	const struct rpc_method *methods;
+	struct rpc_method methods[32];
 	size_t n_methods;
 	void *methods_ctx;
 	struct peer_call calls[64];
@@ -85,8 +88,8 @@ int rpc_register(struct rpc *rpc, const struct rpc_method *methods, size_t n, vo
 {
 	(void)rpc;
 	(void)err;
-	w.methods = methods;
-	w.n_methods = n;
+	for (size_t i = 0; i < n; i++)
+		w.methods[w.n_methods++] = methods[i];
 	w.methods_ctx = ctx;
 	return 0;
 }
@@ -120,6 +123,17 @@ void rpc_reply_error(struct rpc_request *req, const struct vc_error *err)
 {
 	req->replies++;
 	req->err = *err;
+}
+void rpc_reply_canceled(struct rpc_request *req)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	vc_error_set(&err, VC_ECANCELED, "canceled");
+	rpc_reply_error(req, &err);
+}
+const char *rpc_method_name(const struct rpc_request *req)
+{
+	(void)req;
+	return "method";
 }
 void rpc_notify(struct rpc_request *req, const char *method, struct json_object *params)
 {
@@ -213,6 +227,12 @@ int slurmctl_load_job(struct slurmctl *ctl, uint32_t job_id, struct slurmctl_job
 	job->het = w.job_het;
 	job->uid = 2001;
 	job->hosts = calloc(2, sizeof(*job->hosts));
+	if (job_id == LEASE_JOB) { // one that brings a host to a cluster that runs
+		job->state = SLURMCTL_RUNNING;
+		job->hosts[job->n_hosts++] = (struct plan_host){.name = strdup("n3"), .addr = strdup("10.77.0.3"), .cpus = 2, .mem_mib = 1000};
+		*ret = job;
+		return 0;
+	}
 	for (job->n_hosts = 0; job->n_hosts < (w.job_hosts ? w.job_hosts : 2); job->n_hosts++)
 		job->hosts[job->n_hosts] = (struct plan_host){.name = strdup(job->n_hosts ? "n2" : "n1"),
 							      .addr = strdup("10.77.0.1"), .cpus = 2, .mem_mib = 1000};
@@ -271,6 +291,11 @@ int state_event_add(struct state *s, const struct state_event *e, struct vc_erro
 	(void)e;
 	(void)err;
 	return 0;
+}
+int state_cluster_get(struct state *s, const char *id, state_cluster_fn fn, void *ctx, struct vc_error *err)
+{
+	(void)s, (void)id, (void)fn, (void)ctx;
+	return vc_error_set(err, VC_ENOTFOUND, "no such cluster");
 }
 int state_vni_free(struct state *s, uint32_t min, uint32_t max, uint32_t *ret, struct vc_error *err)
 {
@@ -796,6 +821,143 @@ static void test_member_event(void **state)
 	assert_int_equal(answer_calls("host.view", NULL, NULL), 0); // the view is the hosts' to make
 }
 
+// --- growing and shrinking ---------------------------------------------------------------------------------------------
+
+// What a host of the cluster tells: the view of the plan as it is now, in which some members are in this state.
+static void tell_view(uint64_t epoch, uint32_t first, const char *state_name, const char *gone)
+{
+	autorequest show = {0}, event = {.caller = {.peer = true, .host = "n1"}};
+	struct json_object *plan = NULL, *list = NULL;
+	assert_int_equal(call_method("cluster.show", &show, "{\"job\":7}"), 0);
+	assert_int_equal(vc_json_obj(show.result, "plan", &plan, NULL), 0);
+	assert_int_equal(vc_json_array(plan, "members", 100, &list, NULL), 0);
+	view_auto struct view *view = view_create(result_str(&show, "cluster"), 7, NULL);
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *m = json_object_array_get_idx(list, i);
+		const char *name, *addr, *host;
+		assert_int_equal(vc_json_str(m, "name", 63, &name, NULL) | vc_json_str(m, "addr", 15, &addr, NULL) | vc_json_str(m, "host", 63, &host, NULL), 0);
+		struct view_member vm = {.rank = (uint32_t)i, .incarnation = 1, .slots = 1, .site = "default", .state = VIEW_ACTIVE};
+		snprintf(vm.name, sizeof(vm.name), "%s", name);
+		snprintf(vm.addr, sizeof(vm.addr), "%s", addr);
+		snprintf(vm.host, sizeof(vm.host), "%s", host);
+		for (int k = 0; i >= first && k < VIEW_STATES; k++)
+			vm.state = strcmp(view_state_name((enum view_state)k), state_name) == 0 ? (enum view_state)k : vm.state;
+		assert_int_equal(view_add(view, &vm, NULL), 0);
+	}
+	assert_int_equal(view_seal(view, epoch, NULL), 0);
+	vc_autojson struct json_object *params = json_object_new_object(), *names = json_object_new_array();
+	if (gone)
+		json_object_array_add(names, json_object_new_string(gone));
+	vc_json_add_str(params, "cluster", result_str(&show, "cluster"));
+	vc_json_add(params, "view", view_to_json(view));
+	vc_json_add(params, "gone", json_object_get(names));
+	assert_int_equal(call_method("event.view", &event, vc_json_text(params, NULL)), 0);
+}
+
+static void turn(void)
+{
+	uv_run(&w.vcd.loop, UV_RUN_NOWAIT);
+}
+
+#define GROW "{\"job\":7,\"lease\":5,\"from\":8}"
+
+static void grow_to_held(struct rpc_request *grow)
+{
+	assert_int_equal(call_method("cluster.grow", grow, GROW), 0);
+	run_work();
+	turn();
+	assert_contains(w.calls[w.n_calls - 1].params, "\"lease\":5");
+	assert_int_equal(answer_calls("host.prepare", NULL, NULL), 1); // n3's alone
+	assert_int_equal(answer_calls("host.boot", NULL, NULL), 1);
+	assert_int_equal(answer_calls("host.plan", "n2", "no answer"), 3); // who does not hear it asks later
+	assert_int_equal(answer_calls("host.join", NULL, NULL), 1);
+	tell_view(2, 4, "joining", NULL);
+	turn();
+	assert_int_equal(grow->replies, 0);
+	tell_view(3, 4, "active", NULL);
+	turn();
+}
+
+static void test_grow_and_shrink(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, grow = {0}, again = {0}, shrink = {0}, host = {.caller = {.peer = true, .host = "n3"}}, release = {0};
+	autorequest after = {.caller = {.peer = true, .host = "n3"}};
+	char ask[128];
+	start_to_ready(&ensure);
+	snprintf(ask, sizeof(ask), "{\"cluster\":\"%s\",\"version\":1}", result_str(&ensure, "cluster"));
+	grow_to_held(&grow);
+	assert_int_equal(grow.replies, 1);
+	assert_int_equal(grow.err.code, 0);
+	assert_int_equal(grow_state(w.clusters, 7, 5), GROW_HELD);
+	assert_int_equal(call_method("cluster.grow", &again, GROW), 0); // it is there
+	run_work();
+	assert_int_equal(again.replies, 0);
+	turn();
+	assert_int_equal(again.err.code, 0);
+	assert_int_equal(call_method("cluster.host", &host, ask), 0);
+	assert_contains(vc_json_text(host.result, NULL), "\"stays\":true,\"plan\"");
+
+	assert_int_equal(call_method("cluster.shrink", &shrink, "{\"job\":7,\"lease\":5,\"deadline_ms\":60000}"), 0);
+	turn();
+	assert_int_equal(answer_calls("host.leave", NULL, NULL), 1);
+	assert_int_equal(answer_calls("member.fact", NULL, NULL), 0); // not before the deadline
+	autorequest at_once = {0};
+	assert_int_equal(call_method("cluster.shrink", &at_once, "{\"job\":7,\"lease\":5}"), 0);
+	turn();
+	assert_int_equal(answer_calls("member.fact", NULL, NULL), 3);
+	tell_view(4, 4, "gone", "n3");
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 1);
+	assert_int_equal(answer_calls("host.plan", NULL, NULL), 2);
+	assert_int_equal(shrink.replies, 1);
+	assert_int_equal(at_once.err.code, 0);
+	assert_int_equal(grow_state(w.clusters, 7, 5), GROW_NONE);
+	assert_int_equal(call_method("cluster.host", &after, ask), 0);
+	assert_contains(vc_json_text(after.result, NULL), "\"stays\":false");
+	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 2); // n3 may be another's
+}
+
+// What cannot come in is undone before it is told, and the hosts that are there have not heard of it but for the plan.
+static void test_grow_fails(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, grow = {0}, canceled = {0}, shrink = {0};
+	start_to_ready(&ensure);
+	assert_int_equal(call_method("cluster.grow", &grow, GROW), 0);
+	run_work();
+	turn();
+	assert_int_equal(answer_calls("host.prepare", "n3", "no space on its disk"), 1);
+	assert_int_equal(grow.replies, 0);
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 1);
+	assert_int_equal(answer_calls("host.plan", NULL, NULL), 2);
+	assert_int_equal(grow.replies, 1);
+	assert_contains(grow.err.text, "host n3: no space on its disk");
+	assert_int_equal(call_method("cluster.grow", &canceled, GROW), 0); // the same lease once more, then its end comes first
+	run_work();
+	turn();
+	assert_int_equal(call_method("cluster.shrink", &shrink, "{\"job\":7,\"lease\":5,\"reason\":\"preempted\"}"), 0);
+	turn();
+	assert_contains(canceled.err.text, "preempted");
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 1);
+	assert_int_equal(answer_calls("host.plan", NULL, NULL), 2);
+	assert_int_equal(shrink.replies, 1);
+}
+
+static void test_cluster_ends_while_it_grows(void **state)
+{
+	(void)state;
+	autorequest ensure = {0}, grow = {0}, release = {0};
+	start_to_ready(&ensure);
+	assert_int_equal(call_method("cluster.grow", &grow, GROW), 0);
+	run_work();
+	turn();
+	assert_int_equal(call_method("job.release", &release, ENSURE), 0);
+	assert_int_equal(grow.err.code, VC_ECANCELED);
+	assert_int_equal(answer_calls("host.release", NULL, NULL), 3);
+	assert_int_equal(release.replies, 1);
+}
+
 int main(void)
 {
 	if (sodium_init() < 0)
@@ -807,6 +969,7 @@ int main(void)
 		T(test_start_waits_for_the_image), T(test_an_image_that_cannot_be_built_fails_the_job), T(test_scancel_during_a_build),
 		T(test_scancel_during_boot), T(test_lost_prolog_but_job_lives), T(test_restart_waits_for_older),
 		T(test_dead_host_does_not_hold_the_epilog), T(test_hosts_tell_their_view), T(test_member_event),
+		T(test_grow_and_shrink), T(test_grow_fails), T(test_cluster_ends_while_it_grows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
