@@ -188,6 +188,7 @@ static void load_cb(uv_timer_t *handle)
 	vc_json_add_u64(p, "runnable", s.runnable);
 	vc_json_add(p, "cpu_some_avg10", json_object_new_double(s.cpu_some_avg10));
 	vc_json_add_u64(p, "mem_kib", s.mem_available_kib);
+	vc_json_add_u64(p, "tasks", tasks_count(r->a->tasks));
 	notify(r, "guest.load", p);
 }
 

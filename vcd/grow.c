@@ -551,30 +551,42 @@ static void deadline_passed(uv_timer_t *timer)
 	go_to(timer->data, PART_DROPPING);
 }
 
-static void leave_announced(void *ctx, const struct vc_error *err)
+static void no_task_is_left(void *ctx, const struct vc_error *err)
 {
 	struct grow_part *p = ctx;
-	int64_t left = p->deadline_ms - wall_ms();
-	(void)err; // a host that does not hear it is not there to be spared
 	p->fanout = NULL;
-	if (p->own_failed || left <= 0)
-		go_to(p, PART_DROPPING);
-	else
-		uv_timer_start(p->timer, deadline_passed, (uint64_t)left, 0);
+	if (err) // it cannot be spared longer than it is there
+		log_part(VC_LOG_WARNING, p, "%s", err->text);
+	go_to(p, PART_DROPPING);
 }
 
 static int enter_leaving(struct grow_part *p, struct vc_error *err)
 {
 	vc_autojson struct json_object *params = id_params(p);
-	return call_hosts(p, "host.leave", params, CALL_MS, false, leave_announced, err);
+	int64_t left = p->deadline_ms - wall_ms();
+	if (left <= 0) {
+		go_to(p, PART_DROPPING);
+		return 0;
+	}
+	vc_json_add_u64(params, "limit_ms", (uint64_t)left);
+	if (call_hosts(p, "host.leave", params, (uint64_t)left + CALL_MS, false, no_task_is_left, err) < 0)
+		return -1;
+	uv_timer_start(p->timer, deadline_passed, (uint64_t)left, 0);
+	return 0;
+}
+
+static bool all_gone(const struct grow_part *p)
+{
+	for (size_t i = 0; i < p->cluster->n_hosts; i++) {
+		if (is_own(p, i) && !p->cluster->hosts[i].gone)
+			return false;
+	}
+	return in_view(p, false) == 0;
 }
 
 static bool is_out(const struct grow_part *p)
 {
-	bool all_gone = true;
-	for (size_t i = 0; i < p->cluster->n_hosts; i++)
-		all_gone &= !is_own(p, i) || p->cluster->hosts[i].gone;
-	return in_view(p, false) == 0 && (all_gone || loop_ms(p) - p->since_ms > UNSEEN_MS);
+	return all_gone(p) || (in_view(p, false) == 0 && loop_ms(p) - p->since_ms > UNSEEN_MS);
 }
 
 static void look_again(uv_timer_t *timer)
@@ -789,7 +801,7 @@ void grow_view_changed(struct cluster *c)
 		next = p->next;
 		if (p->phase == PART_JOINING && !p->fanout && in_view(p, true) == planned(p))
 			step_ok(p);
-		else if (p->phase == PART_DROPPING && !p->fanout && is_out(p))
+		else if ((p->phase == PART_DROPPING && !p->fanout && is_out(p)) || (p->phase == PART_LEAVING && all_gone(p)))
 			step_ok(p);
 	}
 }

@@ -372,13 +372,13 @@ static int join_cluster(struct rpc_request *req, void *ctx, struct vc_error *err
 	return 0;
 }
 
-static int announce_leave(struct rpc_request *req, void *ctx, struct vc_error *err)
+static int leave_cluster(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
+	uint64_t limit_ms;
 	struct share *s = param_cluster(ctx, req, err);
-	if (!s || share_announce_leave(s, err) < 0)
+	if (!s || vc_json_u64(rpc_params(req), "limit_ms", UINT32_MAX, &limit_ms, err) < 0)
 		return -1;
-	rpc_reply(req, NULL);
-	return 0;
+	return share_leave(s, limit_ms, req, err);
 }
 
 static int pause_cluster(struct rpc_request *req, void *ctx, struct vc_error *err)
@@ -553,7 +553,7 @@ static const struct {
 	handler_fn handler;
 } handlers[] = {
 	{"host.prepare", prepare}, {"host.boot", boot},		  {"host.view", view},	   {"host.fail", fail_cluster},
-	{"host.pause", pause_cluster}, {"host.plan", next_plan}, {"host.join", join_cluster}, {"host.leave", announce_leave},
+	{"host.pause", pause_cluster}, {"host.plan", next_plan}, {"host.join", join_cluster}, {"host.leave", leave_cluster},
 	{"host.release", release}, {"host.inventory", inventory}, {"share.release", share_release_method},
 };
 

@@ -155,6 +155,8 @@ static bool goal_reached(struct share *s, const struct waiter *w)
 		return view_is_everywhere(s, w->epoch);
 	case GOAL_PLAN:
 		return sharegrow_version(s->grow) >= w->epoch;
+	case GOAL_IDLE:
+		return sharegrow_is_idle(s->grow);
 	case GOAL_GONE:
 		break;
 	}
@@ -626,7 +628,16 @@ static void on_down(void *ctx)
 	m->telling = false;
 }
 
-static const struct glink_ops link_ops = {.hello = on_hello, .down = on_down};
+static void on_load(void *ctx, struct json_object *params)
+{
+	struct member *m = ctx;
+	if (vc_json_u64(params, "tasks", INT64_MAX, &m->tasks, NULL) < 0)
+		return;
+	m->load_at = now(m->share);
+	share_answer(m->share);
+}
+
+static const struct glink_ops link_ops = {.hello = on_hello, .load = on_load, .down = on_down};
 
 static int sink_send(void *ctx, void *route, struct vc_link_frame *frame)
 {

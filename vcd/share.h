@@ -37,7 +37,8 @@ int share_view(struct share *s, struct json_object *view, struct rpc_request *re
 // The cluster's next plan, which is taken in every case: answered when it is saved and the network follows it. req may be NULL.
 int share_next_plan(struct share *s, struct plan *plan, struct rpc_request *req, struct vc_error *err);
 int share_ask_in(struct share *s, struct vc_error *err); // this host came later: its hosts' agreement is to take it in
-int share_announce_leave(struct share *s, struct vc_error *err); // of all members here
+// All members here are announced as leaving; answered when they run no task any more.
+int share_leave(struct share *s, uint64_t limit_ms, struct rpc_request *req, struct vc_error *err);
 void share_release(struct share *s, struct rpc_request *req); // req may be NULL
 // The same once the job's tasks have ended: Slurm gives them KillWait after SIGTERM. At the latest after release-timeout.
 void share_end(struct share *s, struct rpc_request *req);

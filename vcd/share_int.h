@@ -15,7 +15,7 @@ struct transfer_wish;
 struct vcd;
 struct viewhook;
 
-enum goal { GOAL_GONE, GOAL_PREPARED, GOAL_UP, GOAL_VIEW, GOAL_PLAN };
+enum goal { GOAL_GONE, GOAL_PREPARED, GOAL_UP, GOAL_VIEW, GOAL_PLAN, GOAL_IDLE };
 
 struct member {
 	struct share *share;
@@ -29,6 +29,8 @@ struct member {
 	uint64_t tell_at; // loop time: not before
 	uint64_t ready_ms; // loop time
 	uint64_t renew_at; // loop time of the next guest.renew
+	uint64_t load_at;  // loop time of its last guest.load
+	uint64_t tasks;	   // and what that said
 };
 
 struct waiter {
@@ -97,6 +99,7 @@ void sharegrow_taken_back(struct sharegrow *g); // of an earlier vcd: what becam
 void sharegrow_tick(struct sharegrow *g); // may release the share
 void sharegrow_lacks_plan(struct sharegrow *g);
 void sharegrow_removed(struct sharegrow *g);
+bool sharegrow_is_idle(const struct sharegrow *g); // each member here has said, since it was announced, that it runs no task
 uint64_t sharegrow_version(const struct sharegrow *g); // of the plan that this host's network follows
 
 #endif

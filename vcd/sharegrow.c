@@ -39,6 +39,7 @@ struct sharegrow {
 	bool asks;		 // the controller's answer is waited for
 	struct peer_call *call;
 	uint64_t ask_at; // loop time: not before
+	uint64_t leaves_at; // loop time: its members are announced as leaving
 	uint64_t valid_at; // loop time: the view here was last known to be valid
 };
 
@@ -180,13 +181,29 @@ int share_ask_in(struct share *s, struct vc_error *err)
 	return s->membership ? 0 : share_join(s, MEMBERSHIP_JOIN, err);
 }
 
-int share_announce_leave(struct share *s, struct vc_error *err)
+int share_leave(struct share *s, uint64_t limit_ms, struct rpc_request *req, struct vc_error *err)
 {
+	struct sharegrow *g = s->grow;
 	if (!s->membership)
 		return vc_error_set(err, VC_ENOTFOUND, "cluster %s has no membership on host %s", s->work->short_id, s->work->own_name);
 	for (size_t i = 0; i < s->n_members; i++)
 		membership_member_leaves(s->membership, s->members[i].plan->rank);
+	if (!g->leaves_at)
+		g->leaves_at = now(g);
+	share_add_waiter(s, req, GOAL_IDLE, 0, limit_ms);
+	share_answer(s);
 	return 0;
+}
+
+bool sharegrow_is_idle(const struct sharegrow *g)
+{
+	const struct share *s = g->share;
+	for (size_t i = 0; i < s->n_members && !s->work->fake; i++) {
+		const struct member *m = &s->members[i];
+		if (!m->down && (m->load_at <= g->leaves_at || m->tasks > 0))
+			return false;
+	}
+	return true;
 }
 
 static bool some_member_runs(const struct share *s)

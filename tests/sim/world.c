@@ -254,6 +254,24 @@ static bool drain(struct world *w, uint32_t i)
 	return up;
 }
 
+// A host's member (of the same number) follows it, as vcd's membership.c sees to: it joins, is up, and comes back.
+static void bring_member(struct world *w, struct sim_host *h)
+{
+	const struct hostview *v = h->disk.view;
+	struct hv_event e = {.kind = HV_MEMBER, .what = VIEW_JOIN, .id = h->disk.self, .host = h->disk.self, .incarnation = 1};
+	if (!h->wants_in || !agree_is_voter(h->agree) || agree_busy(h->agree))
+		return;
+	for (uint32_t i = 0; i < v->n_members; i++) {
+		if (v->members[i].rank != h->disk.self)
+			continue;
+		if (v->members[i].state != VIEW_GONE && v->members[i].state != VIEW_JOINING)
+			return;
+		e.what = v->members[i].state == VIEW_GONE ? VIEW_RETURN : VIEW_UP;
+		e.incarnation = v->members[i].incarnation;
+	}
+	agree_fact(h->agree, world_local(w, h), &e);
+}
+
 // Hosts that are out and want in ask for it; those that want out say so again after a restart.
 static void ask_in(struct world *w, struct sim_host *h)
 {
@@ -283,6 +301,7 @@ void host_after(struct world *w, uint32_t i)
 {
 	struct sim_host *h = &w->hosts[i];
 	ask_in(w, h);
+	bring_member(w, h);
 	if (!drain(w, i))
 		return;
 	check_valid(w, i);
@@ -376,11 +395,17 @@ static void first_view(struct world *w, uint16_t groups)
 	for (uint32_t i = 0; i < w->n_first; i++)
 		members[i] = (struct hv_member){.rank = i, .host = i, .incarnation = 1, .state = VIEW_ACTIVE};
 	struct hostview *v = hostview_create(w->n_first, groups, members, w->n_first);
+	uint32_t ids[HOSTS_MAX];
+	for (uint32_t i = 0; i < w->n_first; i++)
+		ids[i] = i;
+	struct hostview *hearsay = hostview_hearsay(ids, w->n_first); // all that the others know
 	for (uint32_t i = 0; i < w->n; i++) {
 		struct sim_host *h = &w->hosts[i];
-		*h = (struct sim_host){.exists = i < w->n_first, .wants_in = true, .rate = 1.0, .installed = 1};
-		h->disk = (struct agree_durable){.self = i, .incarnation = i < w->n_first, .view = hostview_ref(v)};
+		bool first = i < w->n_first;
+		*h = (struct sim_host){.exists = first, .wants_in = true, .rate = 1.0, .installed = first};
+		h->disk = (struct agree_durable){.self = i, .incarnation = first, .view = hostview_ref(first ? v : hearsay)};
 	}
+	hostview_unref(hearsay);
 	memcpy(w->digests[1], v->digest, sizeof(v->digest));
 	w->decided[1] = true;
 	hostview_unref(v);
