@@ -144,6 +144,17 @@ static const char *reason_of(const struct cluster *c)
 	return c->reason.text[0] ? c->reason.text : NULL;
 }
 
+static void add_sizes(const struct plan *plan, struct json_object *obj)
+{
+	uint64_t members = 0, hosts = 0;
+	for (size_t i = 0; i < plan->n_members; i++)
+		members += !plan->members[i].gone;
+	for (size_t i = 0; i < plan->n_hosts; i++)
+		hosts += !plan->hosts[i].gone;
+	vc_json_add_u64(obj, "members", members);
+	vc_json_add_u64(obj, "n_hosts", hosts);
+}
+
 struct json_object *cluster_to_json(const struct cluster *c, bool full)
 {
 	struct json_object *obj = json_object_new_object();
@@ -161,8 +172,7 @@ struct json_object *cluster_to_json(const struct cluster *c, bool full)
 		vc_json_add_u64(obj, "uid", c->uid);
 		vc_json_add_str(obj, "user", c->plan->owner.user);
 		vc_json_add_str(obj, "image", c->plan->image_name);
-		vc_json_add_u64(obj, "members", c->plan->n_members);
-		vc_json_add_u64(obj, "n_hosts", c->plan->n_hosts);
+		add_sizes(c->plan, obj);
 	}
 	if (full)
 		add_details(c, obj);

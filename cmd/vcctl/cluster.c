@@ -122,6 +122,9 @@ static const char *state_text(struct json_object *member)
 static int add_member(struct table *t, struct json_object *plan, struct json_object *view, struct json_object *usage, bool over)
 {
 	struct json_object *any = view ? view : plan;
+	bool gone = false;
+	if (!view && vc_json_bool_opt(plan, "gone", &gone, NULL) == 0 && gone)
+		return 0; // it was to come, and never was there
 	char rank[CTL_TEXT], cpus[CTL_TEXT], memory[CTL_TEXT], slots[CTL_TEXT], time[CTL_TEXT], peak[CTL_TEXT];
 	const char *cells[] = {ctl_text_u64(ctl_u64(any, "rank"), rank),
 			       ctl_str(any, "name"),
@@ -221,7 +224,7 @@ static void print_head(struct json_object *c)
 	}
 	struct json_object *view = ctl_get(c, "view");
 	if (view && !over)
-		printf("View %" PRIu64 ", %zu members; srun and mpirun start tasks on those joining or active\n",
+		printf("View %" PRIu64 ", %zu members; mpirun takes those joining or active, srun those of them on the job's own hosts\n",
 		       ctl_u64(view, "epoch"), ctl_len(ctl_get(view, "members")));
 }
 

@@ -58,8 +58,8 @@ leftovers() { lab_exec "$1" sh -c "virsh -q -c qemu:///system list --all; ip -br
     wait_until 10 "member 0 to see it" is_usable 0 "vc$JOB-0 vc$JOB-1 "
     assert_equal "$(usable 1)" "vc$JOB-0 vc$JOB-1 "
     assert_equal "$(epoch 1)" "$(epoch 0)"
-    inside 0 ping -c1 -W5 "vc$JOB-1"
-    inside 1 ping -c1 -W5 "vc$JOB-0"
+    assert_equal "$(inside 0 vcrsh "vc$JOB-1" hostname)" "vc$JOB-1"
+    assert_equal "$(inside 1 vcrsh "vc$JOB-0" hostname)" "vc$JOB-0"
     grow 1 # it is there: done at once
     run grow 2
     [ "$status" -ne 0 ]
@@ -67,12 +67,16 @@ leftovers() { lab_exec "$1" sh -c "virsh -q -c qemu:///system list --all; ip -br
 }
 
 @test "a job's further host leaves: announced first, then gone without a trace" {
-    shrink 1 4000 &
-    local shrinking=$!
+    inside 1 sh -c 'touch /tmp/working; sleep 5' &
+    local working=$! shrinking started=$SECONDS
+    wait_until 10 "the task in member 1" inside 1 test -e /tmp/working
+    shrink 1 60000 &
+    shrinking=$!
     wait_until 10 "member 1 to be announced" state_is 1 leaving
     assert_equal "$(usable 0)" "vc$JOB-0 "
-    inside 1 true # it may still work
+    wait $working # it may end
     wait $shrinking
+    [ $((SECONDS - started)) -lt 30 ] # and nobody waits for the deadline
     wait_until 10 "it to be gone" state_is 1 gone
     assert_equal "n2: $(leftovers n2)" "n2: "
     wait_until 10 "n1 to forget its peer" n1_is_alone
@@ -87,8 +91,44 @@ n1_is_alone() { ! leftovers n1 | grep -q vcx; }
     wait $growing || true
     lab start ctl vcd
     wait_until 60 "member 2" is_usable 0 "vc$JOB-0 vc$JOB-2 "
-    inside 0 ping -c1 -W5 "vc$JOB-2"
+    assert_equal "$(inside 0 vcrsh "vc$JOB-2" hostname)" "vc$JOB-2"
     assert_equal "$(state_of 1)" gone
     grow 3
 }
 growth_has_begun() { lab log ctl vcd | grep -q "lease 3: grow-booting"; }
+
+@test "a vcd that was stopped past every limit comes back with its members, which are not those of before" {
+    lab_exec n2 sh -c 'kill -s STOP "$(cat /run/vclab/vcd.pid)"'
+    wait_until 30 "the view without n2" is_usable 0 "vc$JOB-0 "
+    lab_exec n2 sh -c 'kill -s CONT "$(cat /run/vclab/vcd.pid)"'
+    wait_until 30 "n2 and its member to be back" is_usable 0 "vc$JOB-0 vc$JOB-2 "
+    wait_until 10 "the member to be active" state_is 2 active
+    assert_equal "$(incarnation_of 2)" 2
+    wait_until 10 "its own view to be the same" has_epoch 2 "$(epoch 0)"
+    assert_equal "$(inside 2 vcrsh "vc$JOB-0" hostname)" "vc$JOB-0"
+}
+incarnation_of() { inside 0 cat /run/vcluster/view.json | tr '{' '\n' | grep "\"vc$JOB-$1\"" | grep -oE '"incarnation": ?[0-9]+' | grep -oE '[0-9]+'; }
+has_epoch() { [ "$(epoch "$1")" = "$2" ]; }
+
+@test "a host that dies while it comes in is taken back, and so is its lease" {
+    lease_job n3
+    keep
+    grow 4 >"$BATS_TEST_TMPDIR/grow.log" 2>&1 &
+    local growing=$!
+    wait_until 60 "its machine to boot" host_boots
+    lab kill n3
+    ! wait $growing
+    assert_contains "$(cat "$BATS_TEST_TMPDIR/grow.log")" "host n3"
+    assert_equal "$(usable 0)" "vc$JOB-0 vc$JOB-2 "
+    lab boot n3 >&2
+    lab_exec ctl scancel "$LEASE_JOB"
+    wait_until 60 "n3 to be clean" n3_is_clean
+}
+host_boots() { lab log n3 vcd | grep -q ": booting"; }
+n3_is_clean() { [ -z "$(leftovers n3)" ]; }
+
+@test "the end of the job takes its further hosts along" {
+    lab_exec ctl scancel -u alice
+    wait_until 60 "the end of job $JOB" job_has_ended "$JOB"
+    assert_clean
+}

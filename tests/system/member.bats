@@ -98,13 +98,14 @@ HOOK
     is_valid 0
 }
 
-@test "a vcd that is stopped past every limit is left behind, and learns it" {
+@test "a vcd that is stopped past every limit is left behind, learns it, and comes back with its member" {
     vcd_signal n2 STOP
     wait_until 30 "the view without n2" says "view 5: 1 usable, 0 lost" # two hosts: the controller is the witness
     assert_contains "$(lab log ctl vcd)" "the witness grants the epoch after 4 to the side of host n1"
     vcd_signal n2 CONT
     wait_until 20 "n2 to learn it" n2_is_out
-    wait_until 20 "the view in its member to be stale" is_stale 1
+    wait_until 20 "n2, then its member as joining, then as active" says "view 8: 2 usable, 0 lost"
+    wait_until 20 "the view in its member to be valid" is_valid 1
     is_valid 0
     lab_exec ctl scancel "$JOB"
 }
@@ -121,7 +122,8 @@ n2_is_out() { lab log n2 vcd | grep -q "the other hosts go on without this one";
     [ "$(lab log n2 vcd | grep -c "of job $JOB: view 2")" = 0 ]
     lab heal n2
     wait_until 30 "n2 to learn it" left_behind_again
-    wait_until 20 "the view in its member to be stale" is_stale 1
+    wait_until 20 "n2 and its member to be back" says "view 5: 2 usable, 0 lost"
+    wait_until 20 "the view in its member to be valid" is_valid 1
     is_valid 0
     lab_exec ctl scancel "$JOB"
     wait_until 60 "the end of job $JOB" job_has_ended "$JOB"
