@@ -20,7 +20,7 @@
 #include "vcd/state.h"
 #include "vcd/vcd.h"
 
-#define PART_TRIES_MAX 5      // a vcd that is restarted is back after one or two
+#define PART_TRIES_MAX 5      // as an earlier share that goes first
 #define PART_RETRY_MS 2000    // between them
 #define TELL_MS 70000	      // host.plan: the network of a host under load
 #define TELL_OTHERS_MS 5000   // hosts that do not answer by then ask for the plan when they are back
@@ -343,10 +343,10 @@ static void retry(uv_timer_t *timer)
 	enter(timer->data);
 }
 
-// Its vcd, or what stands in the way there, may be another one in a moment.
+// What stands in the way there may be gone in a moment. A host that cannot be reached was tried for long already (peer.c).
 static bool may_retry(const struct vc_error *err)
 {
-	return err->code == VC_EHOST || err->code == VC_EBUSY || err->code == VC_ECANCELED || err->code == VC_ENOTFOUND;
+	return err->code == VC_EBUSY || err->code == VC_ECANCELED || err->code == VC_ENOTFOUND;
 }
 
 static void host_done(void *ctx, size_t i, struct json_object *result, const struct vc_error *err)
