@@ -357,6 +357,48 @@ static void test_join_with_members(void **state)
 	net_destroy();
 }
 
+// 100 hosts that come at once, each with a member, are a few views and not 300.
+static void test_a_hundred_joins(void **state)
+{
+	(void)state;
+	net_create(4, 0);
+	struct agree_conf conf = {.times = agree_default_times(), .boot = 1};
+	const uint32_t others[] = {0, 1, 2, 3};
+	struct hostview *hearsay = hostview_hearsay(others, 4);
+	for (uint32_t i = 4; i < 104; i++) {
+		struct agree_durable d = {.self = i, .view = hearsay};
+		net.hosts[i] = agree_create(&conf, &d, net.now);
+	}
+	hostview_unref(hearsay);
+	net.n = 104;
+	run(2000);
+	for (uint32_t i = 4; i < 104; i++) {
+		agree_ask_in(net.hosts[i], net.now);
+		drain(i);
+	}
+	run(5000);
+	for (uint32_t i = 4; i < 104; i++) {
+		assert_true(agree_is_voter(net.hosts[i]));
+		struct hv_event join = {.kind = HV_MEMBER, .what = VIEW_JOIN, .id = i, .host = i, .incarnation = 1};
+		agree_fact(net.hosts[i], net.now, &join);
+		drain(i);
+	}
+	run(5000);
+	for (uint32_t i = 4; i < 104; i++) {
+		struct hv_event up = {.kind = HV_MEMBER, .what = VIEW_UP, .id = i, .host = i, .incarnation = 1};
+		agree_fact(net.hosts[i], net.now, &up);
+		drain(i);
+	}
+	run(5000);
+	const struct hostview *v = agree_view(net.hosts[103]);
+	assert_int_equal(v->n_voters, 104);
+	assert_true(v->epoch <= 12);
+	assert_epoch(v->epoch);
+	for (uint32_t i = 0; i < v->n_members; i++)
+		assert_true(v->members[i].rank < 4 || v->members[i].state == VIEW_ACTIVE);
+	net_destroy();
+}
+
 // Who lost its record while others count it as a voter is none until they have let it go.
 static void test_join_without_record(void **state)
 {
@@ -498,6 +540,7 @@ int main(void)
 		cmocka_unit_test(test_join),
 		cmocka_unit_test(test_join_with_members),
 		cmocka_unit_test(test_join_without_record),
+		cmocka_unit_test(test_a_hundred_joins),
 		cmocka_unit_test(test_validity),
 		cmocka_unit_test(test_silence_is_confirmed),
 		cmocka_unit_test(test_second_observer_hears_it),
