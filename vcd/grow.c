@@ -249,19 +249,22 @@ static int add_hosts(struct cluster *c, const struct plan *plan, struct vc_error
 	return 0;
 }
 
+static void drop_hosts(struct cluster *c, size_t from)
+{
+	while (c->n_hosts > from)
+		free(c->hosts[--c->n_hosts].name);
+}
+
 // Takes the plan in every case. What is saved is the plan with the parts as they are now.
 int cluster_use_plan(struct cluster *c, struct plan *plan, struct vc_error *err)
 {
 	struct json_object *json = plan_to_json(plan), *old_json = c->plan_json;
 	struct plan *old = c->plan;
-	if (!json || add_hosts(c, plan, err) < 0) {
-		json_object_put(json);
-		plan_destroy(plan);
-		return err->code ? -1 : vc_error_set(err, ENOMEM, "plan");
-	}
+	int rc = json ? add_hosts(c, plan, err) : vc_error_set(err, ENOMEM, "plan");
 	c->plan = plan;
 	c->plan_json = json;
-	if (cluster_save(c, err) < 0) {
+	if (rc < 0 || cluster_save(c, err) < 0) {
+		drop_hosts(c, old->n_hosts);
 		c->plan = old;
 		c->plan_json = old_json;
 		json_object_put(json);
