@@ -373,6 +373,8 @@ static int run_network(struct share *s, struct vc_error *err)
 
 static int undo_network(struct share *s, struct vc_error *err)
 {
+	if (sharegrow_is_at_network(s->grow)) // it would make again what is removed now
+		return vc_error_set(err, VC_EBUSY, "it is just following a later plan");
 	return in_worker(s, WORK_GENERAL, "remove network", FILES_LIMIT_MS, sharework_no_network, err);
 }
 

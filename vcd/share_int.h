@@ -100,6 +100,7 @@ void sharegrow_tick(struct sharegrow *g); // may release the share
 void sharegrow_lacks_plan(struct sharegrow *g);
 void sharegrow_removed(struct sharegrow *g);
 bool sharegrow_is_idle(const struct sharegrow *g); // each member here has said, since it was announced, that it runs no task
+bool sharegrow_is_at_network(const struct sharegrow *g); // a worker changes it now
 uint64_t sharegrow_version(const struct sharegrow *g); // of the plan that this host's network follows
 
 #endif

@@ -112,6 +112,11 @@ static void follow_plan(struct sharegrow *g)
 	network_release(n);
 }
 
+bool sharegrow_is_at_network(const struct sharegrow *g)
+{
+	return g->network != NULL;
+}
+
 // --- plans -------------------------------------------------------------------------------------------------------
 
 static void use_work(struct share *s, struct sharework *work)
