@@ -176,6 +176,9 @@ static void log_changes(const struct membership_cluster *c, const struct hostvie
 			vc_log_notice("cluster %.8s: host %s %s", c->plan->id, host_name(c, v->hosts[i].id), state_text[v->hosts[i].state]);
 	}
 	for (uint32_t i = 0; i < v->n_members && i < c->view->n_members; i++) {
+		if (v->members[i].lost != c->view->members[i].lost)
+			vc_log_notice("cluster %.8s: the agent of member %" PRIu32 " %s", c->plan->id, v->members[i].rank,
+				      v->members[i].lost ? "does not answer its host" : "answers again");
 		if (v->members[i].state != c->view->members[i].state)
 			vc_log_notice("cluster %.8s: member %" PRIu32 " is %s", c->plan->id, v->members[i].rank,
 				      view_state_name((enum view_state)v->members[i].state));
@@ -603,16 +606,21 @@ static const struct hv_member *find_member(const struct membership_cluster *c, u
 	return NULL;
 }
 
-static void member_fact(struct membership_cluster *c, uint32_t rank, enum view_event_kind what, enum hv_evidence evidence)
+static void tell_fact(struct membership_cluster *c, uint32_t rank, enum hv_kind kind, int what, enum hv_evidence evidence)
 {
 	const struct hv_member *m = find_member(c, rank);
 	struct agree *a = core(c);
-	if (!a || (!m && what != VIEW_JOIN))
+	if (!a || (!m && (kind != HV_MEMBER || what != VIEW_JOIN)))
 		return;
-	struct hv_event e = {.kind = HV_MEMBER, .what = (uint8_t)what, .evidence = (uint8_t)evidence, .id = rank,
+	struct hv_event e = {.kind = (uint8_t)kind, .what = (uint8_t)what, .evidence = (uint8_t)evidence, .id = rank,
 			     .host = m ? m->host : agree_durable(a)->self, .incarnation = m ? m->incarnation : 1};
 	agree_fact(a, now_ms(), &e);
 	drain(c->owner);
+}
+
+static void member_fact(struct membership_cluster *c, uint32_t rank, enum view_event_kind what, enum hv_evidence evidence)
+{
+	tell_fact(c, rank, HV_MEMBER, (int)what, evidence);
 }
 
 void membership_member_down(struct membership_cluster *c, uint32_t rank)
@@ -625,12 +633,16 @@ void membership_member_leaves(struct membership_cluster *c, uint32_t rank)
 	member_fact(c, rank, VIEW_LEAVE, HV_BY_ANNOUNCEMENT);
 }
 
-void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_t epoch)
+void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_t epoch, bool linked)
 {
 	const struct hv_member *m = find_member(c, rank);
 	if (!core(c) || !agree_is_voter(core(c)) || c->lacking)
 		return;
-	if (!m)
+	if (m && m->state != VIEW_GONE && m->lost == linked)
+		tell_fact(c, rank, HV_AGENT, !linked, HV_BY_EOF);
+	else if (!linked)
+		return;
+	else if (!m)
 		member_fact(c, rank, VIEW_JOIN, HV_BY_DOMAIN);
 	else if (m->state == VIEW_GONE)
 		member_fact(c, rank, VIEW_RETURN, HV_BY_DOMAIN);

@@ -51,8 +51,9 @@ void membership_ask_in(struct membership_cluster *c); // after `removed`: it is 
 
 void membership_member_down(struct membership_cluster *c, uint32_t rank); // a member here has ended
 void membership_member_leaves(struct membership_cluster *c, uint32_t rank); // it is announced
-// A member here runs, and has the view of that epoch (0: none). It comes into the view where it is not; called again and again.
-void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_t epoch);
+// A member here runs, and has the view of that epoch (0: none); linked: its agent answers. It comes into the view where it is not;
+// called again and again.
+void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_t epoch, bool linked);
 // How long this host may call the current view valid, in ms; 0: not at all.
 uint64_t membership_valid_ms(const struct membership_cluster *c);
 

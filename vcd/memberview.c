@@ -23,7 +23,7 @@ static int add_member(struct view *view, const struct plan *plan, const struct p
 {
 	struct view_member vm = {.rank = m->rank, .state = (enum view_state)state->state, .incarnation = state->incarnation,
 				 .slots = m->slots, .site = "default"};
-	vm.agent_lost = lost && vm.state != VIEW_GONE;
+	vm.agent_lost = (lost || state->lost) && vm.state != VIEW_GONE;
 	snprintf(vm.name, sizeof(vm.name), "%s", m->name);
 	snprintf(vm.addr, sizeof(vm.addr), "%s", m->addr);
 	snprintf(vm.host, sizeof(vm.host), "%s", plan->hosts[m->host].name);

@@ -32,6 +32,7 @@
 #define CONFIGURE_MS 20000u		 // guest.configure and guest.view: milliseconds, seconds in an overloaded guest
 #define RETRY_MS 1000u			 // between two tries to undo a step
 #define RENEW_MS 5000u			 // between two guest.renew: several may be lost within a view's validity
+#define LINK_LOST_MS 20000u		 // of a guest's link that is down: a reset takes eight seconds at most, and guests may be slow
 #define FIRST_VALID_MS 10000u		 // of view 1: until the hosts have confirmed each other; no host is removed sooner than 3 s
 
 struct step {
@@ -1279,11 +1280,18 @@ static void expire_waiters(struct share *s)
 	}
 }
 
-static void tell_membership(const struct member *m)
+static void tell_membership(struct member *m)
 {
 	const struct share *s = m->share;
-	if (s->membership && s->phase == SHARE_UP && m->running && m->configured && !m->down)
-		membership_member_runs(s->membership, m->plan->rank, m->epoch);
+	if (!s->membership || s->phase != SHARE_UP || s->paused || !m->running || m->down)
+		m->linked_at = 0;
+	else if (s->work->fake || (m->configured && m->link && glink_is_up(m->link)) || !m->linked_at)
+		m->linked_at = now(s);
+	if (!m->linked_at)
+		return;
+	bool linked = now(s) - m->linked_at < LINK_LOST_MS;
+	if (m->configured || !linked)
+		membership_member_runs(s->membership, m->plan->rank, m->epoch, linked);
 }
 
 void share_tick(struct share *s)

@@ -210,6 +210,10 @@ static void guest_event(struct world *w)
 		if (m->host != i)
 			continue;
 		did(w, F_GUEST_EVENTS);
+		if (m->state != VIEW_GONE && world_chance(w) < 0.3) {
+			fact(w, i, (struct hv_event){.kind = HV_AGENT, .what = !m->lost, .id = m->rank, .host = i, .incarnation = m->incarnation});
+			return;
+		}
 		fact(w, i, (struct hv_event){.kind = HV_MEMBER, .what = what[m->state], .evidence = HV_BY_DOMAIN, .id = m->rank, .host = i,
 					     .incarnation = m->incarnation});
 		return;

@@ -352,6 +352,27 @@ static void test_join_with_members(void **state)
 	assert_epoch(4);
 	v = agree_view(net.hosts[1]);
 	assert_int_equal(v->members[v->n_members - 1].state, VIEW_ACTIVE);
+	struct hv_event lost = {.kind = HV_AGENT, .what = 1, .id = 7, .host = 3, .incarnation = 1};
+	agree_fact(net.hosts[3], net.now, &lost);
+	drain(3);
+	run(1500);
+	assert_epoch(5);
+	v = agree_view(net.hosts[1]);
+	assert_true(v->members[v->n_members - 1].lost);
+	assert_false(hostview_applies(v, &lost));
+	struct hv_event fail = {.kind = HV_MEMBER, .what = VIEW_FAIL, .id = 7, .host = 3, .incarnation = 1};
+	struct hv_event both[] = {lost, fail};
+	struct hv_change *c = hv_change_create(both, 2);
+	assert_int_equal(c->n, 1); // the graver one stands
+	assert_int_equal(c->events[0].kind, HV_MEMBER);
+	hv_change_unref(c);
+	lost.what = 0;
+	agree_fact(net.hosts[3], net.now, &lost);
+	drain(3);
+	run(1500);
+	assert_epoch(6);
+	v = agree_view(net.hosts[1]);
+	assert_false(v->members[v->n_members - 1].lost);
 	run(3000);
 	assert_true(agree_valid_until(net.hosts[3]) > net.now);
 	net_destroy();

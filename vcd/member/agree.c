@@ -280,7 +280,7 @@ static bool add_fact(struct agree *a, uint64_t now, const struct hv_event *e, bo
 		return false;
 	if (mine && !may_say(a, e))
 		return false;
-	if (e->kind != HV_MEMBER)
+	if (!hv_is_member(e))
 		room_for(a, e->id);
 	struct pending *p = find_pending(a, e);
 	if (p)
@@ -734,7 +734,7 @@ bool agree_is_voter(const struct agree *a)
 
 void agree_facts_text(const struct agree *a, char *buf, size_t len)
 {
-	static const char *const kinds[HV_KINDS] = {"back", "lost", "leave", "fail", "join", "return", "member"};
+	static const char *const kinds[HV_KINDS] = {"back", "lost", "leave", "fail", "join", "return", "agent", "member"};
 	size_t used = 0;
 	buf[0] = '\0';
 	for (uint32_t i = 0; i < a->n_pending && used < len; i++) {

@@ -263,7 +263,7 @@ void fast_recv_propose(struct agree *a, uint64_t now, const struct agree_msg *m)
 
 static bool fails_in(const struct hv_change *c, uint32_t id)
 {
-	for (uint32_t i = 0; i < c->n && c->events[i].kind != HV_MEMBER; i++)
+	for (uint32_t i = 0; i < c->n && !hv_is_member(&c->events[i]); i++)
 		if (c->events[i].id == id)
 			return c->events[i].kind == HV_HOST_FAIL || c->events[i].kind == HV_HOST_LOST;
 	return false;

@@ -11,6 +11,8 @@
 #define HOST_LEN 19	 // id, incarnation, since, group, state
 #define MEMBER_LEN 13	 // rank, host, incarnation, state
 
+#define MEMBER_LOST 0x80 // in a member's state
+
 enum { HAS_CHANGE = 1, HAS_FAST = 2, HAS_VIEW = 4, HAS_ACKS = 8, IS_AGAIN = 16, IS_FLAG = 32 };
 
 // --- writing -----------------------------------------------------------------------------------------------------
@@ -62,7 +64,8 @@ static int put_view(struct vc_buf *b, const struct hostview *v)
 	}
 	for (uint32_t i = 0; i < v->n_members; i++) {
 		const struct hv_member *m = &v->members[i];
-		status |= put32(b, m->rank) | put32(b, m->host) | put32(b, m->incarnation) | put8(b, m->state);
+		status |= put32(b, m->rank) | put32(b, m->host) | put32(b, m->incarnation) |
+			  put8(b, (uint8_t)(m->state | (m->lost ? MEMBER_LOST : 0)));
 	}
 	return status;
 }
@@ -197,7 +200,9 @@ static void get_members(struct reader *r, struct hostview *parts)
 		m->rank = get32(r);
 		m->host = get32(r);
 		m->incarnation = get32(r);
-		m->state = get8(r);
+		uint8_t state = get8(r);
+		m->state = state & (uint8_t)~MEMBER_LOST;
+		m->lost = state & MEMBER_LOST;
 	}
 }
 

@@ -20,7 +20,7 @@ static void *must(void *p)
 
 int hv_event_compare(const struct hv_event *a, const struct hv_event *b)
 {
-	bool a_member = a->kind == HV_MEMBER, b_member = b->kind == HV_MEMBER;
+	bool a_member = hv_is_member(a), b_member = hv_is_member(b);
 	if (a_member != b_member)
 		return a_member ? 1 : -1;
 	return a->id < b->id ? -1 : a->id > b->id;
@@ -258,7 +258,7 @@ static void compute_digest(struct hostview *v)
 	for (uint32_t i = 0; i < v->n_members; i++) {
 		const struct hv_member *m = &v->members[i];
 		digest_number(&state, (uint64_t)m->rank << 32 | m->host);
-		digest_number(&state, (uint64_t)m->incarnation << 8 | m->state);
+		digest_number(&state, (uint64_t)m->incarnation << 8 | (uint64_t)m->lost << 7 | m->state);
 	}
 	crypto_hash_sha256_final(&state, v->digest);
 }
@@ -409,10 +409,20 @@ static bool member_applies(const struct hostview *v, const struct hv_event *e)
 	return m->host == e->host && m->incarnation == e->incarnation && member_next[e->what][m->state] != REFUSED;
 }
 
+static bool agent_applies(const struct hostview *v, const struct hv_event *e)
+{
+	uint32_t i = find_member(v, e->id);
+	const struct hv_member *m = i == HOSTVIEW_NONE ? NULL : &v->members[i];
+	return m && e->what <= 1 && hostview_is_voter(v, e->host) && m->host == e->host && m->incarnation == e->incarnation &&
+	       m->state != VIEW_GONE && m->lost != (bool)e->what;
+}
+
 bool hostview_applies(const struct hostview *v, const struct hv_event *e)
 {
 	if (e->kind == HV_MEMBER)
 		return member_applies(v, e);
+	if (e->kind == HV_AGENT)
+		return agent_applies(v, e);
 	uint32_t i = hostview_find(v, e->id);
 	const struct hv_host *h = i == HOSTVIEW_NONE ? NULL : &v->hosts[i];
 	bool same = h && h->state != HV_GONE && h->incarnation == e->incarnation;
@@ -441,12 +451,18 @@ static void insert_host(struct hostview *v, const struct hv_host *host)
 	v->hosts[i] = *host;
 }
 
+static void member_is(struct hv_member *m, enum view_state state)
+{
+	m->state = (uint8_t)state;
+	m->lost = m->lost && state != VIEW_GONE;
+}
+
 static void host_is_gone(struct hostview *v, struct hv_host *h)
 {
 	h->state = HV_GONE;
 	for (uint32_t i = 0; i < v->n_members; i++)
 		if (v->members[i].host == h->id)
-			v->members[i].state = VIEW_GONE;
+			member_is(&v->members[i], VIEW_GONE);
 }
 
 static void apply_host(struct hostview *v, const struct hv_event *e)
@@ -483,8 +499,8 @@ static void apply_member(struct hostview *v, const struct hv_event *e)
 		return;
 	}
 	struct hv_member *m = &v->members[find_member(v, e->id)];
-	m->state = member_next[e->what][m->state];
 	m->incarnation += e->what == VIEW_RETURN;
+	member_is(m, (enum view_state)member_next[e->what][m->state]);
 }
 
 bool hostview_allows(const struct hostview *v, const struct hv_change *c)
@@ -507,9 +523,13 @@ struct hostview *hostview_apply(const struct hostview *old, const struct hv_chan
 	v->epoch = old->epoch + 1;
 	for (uint32_t i = 0; i < c->n; i++) {
 		const struct hv_event *e = &c->events[i];
-		if (e->kind != HV_MEMBER)
+		if (!hv_is_member(e))
 			apply_host(v, e);
-		else if (member_applies(v, e)) // its host may just have gone
+		else if (!hostview_applies(v, e))
+			continue; // its host may just have gone
+		else if (e->kind == HV_AGENT)
+			v->members[find_member(v, e->id)].lost = e->what;
+		else
 			apply_member(v, e);
 	}
 	keep_groups(v);

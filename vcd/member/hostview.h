@@ -38,6 +38,7 @@ struct hv_member {
 	uint32_t host; // id
 	uint32_t incarnation;
 	uint8_t state; // enum view_state
+	bool lost;     // its agent does not answer its host: it runs on, without management
 };
 
 // By severity: of two events with one subject the later kind stands.
@@ -48,7 +49,8 @@ enum hv_kind {
 	HV_HOST_FAIL,	// confirmed silence, Slurm's word, or lost beyond the grace
 	HV_HOST_JOIN,	// new
 	HV_HOST_RETURN, // was gone, with a higher incarnation
-	HV_MEMBER,	// `what` happened to the member `id` of `host`
+	HV_AGENT,	// the agent of the member `id` of `host` was lost (what 1), or is there again (0)
+	HV_MEMBER,	// `what` happened to that member
 	HV_KINDS
 };
 
@@ -63,12 +65,17 @@ enum hv_evidence { // what the observer saw; carried, and not part of an event's
 
 struct hv_event {
 	uint8_t kind;	  // enum hv_kind
-	uint8_t what;	  // of HV_MEMBER: enum view_event_kind
+	uint8_t what;	  // of HV_MEMBER: enum view_event_kind; of HV_AGENT
 	uint8_t evidence; // enum hv_evidence
 	uint32_t id;	  // host, or rank of the member
-	uint32_t host;	  // of HV_MEMBER: where it runs
+	uint32_t host;	  // of a member: where it runs
 	uint32_t incarnation;
 };
+
+static inline bool hv_is_member(const struct hv_event *e)
+{
+	return e->kind >= HV_AGENT;
+}
 
 struct hv_change {
 	unsigned refs;
