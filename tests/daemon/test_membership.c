@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Membership between real vcd processes: a killed vcd, one that comes back, one that is stopped past every limit, and
+// Membership between real vcd processes: a killed vcd, one that comes back, one that is stopped past every limit, one that joins, and
 // datagrams of strangers. The hypervisor is libvirt's test driver (a fake): its domains end with their vcd.
 #include "tests/unit/test.h"
 
@@ -123,6 +123,51 @@ static void test_fence(void **state)
 	unlink(path);
 }
 
+static void must_call(unsigned i, const char *method, const struct plan *plan, const char *key, struct json_object *value)
+{
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_json_add_str(params, "cluster", plan->id);
+	if (key)
+		vc_json_add(params, key, value);
+	vc_autojson struct json_object *result = vcds_call(&v, i, method, params);
+	if (!result)
+		fail_msg("%s on %s failed", method, v.hosts[i].name);
+}
+
+// A second cluster, of two hosts, grows by the third and shrinks again: what the controller asks of hosts.
+static void test_grow_and_shrink(void **state)
+{
+	(void)state;
+	struct vcds two = v;
+	const struct plan_limits limits = {0, 0};
+	struct vc_error err = VC_ERROR_INIT;
+	two.n = 2;
+	assert_int_equal(vcds_form(&two, 8), 0);
+	plan_auto struct plan *first = two.plan, *next = plan_grow(first, &v.plan->hosts[2], 1, 5, &limits, &err);
+	assert_non_null(next);
+	must_call(2, "host.prepare", next, "plan", plan_to_json(next));
+	must_call(2, "host.boot", next, NULL, NULL);
+	must_call(0, "host.plan", next, "plan", plan_to_json(next)); // t2 does not hear it: it learns from the view that it lacks it
+	must_call(2, "host.join", next, NULL, NULL);
+	expect(0, "cluster 00000008: host t3 is there");
+	expect(1, "cluster 00000008: host ? is there");
+	expect_all(3, "cluster 00000008: member 2 is active");
+	must_call(1, "host.plan", next, "plan", plan_to_json(next));
+	must_call(2, "host.leave", next, "limit_ms", json_object_new_int(60000));
+	expect_all(3, "cluster 00000008: member 2 is leaving");
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_json_add_str(params, "cluster", next->id);
+	vc_json_add_str(params, "event", "leave");
+	vc_json_add(params, "hosts", vc_json_parse("[\"t3\"]", 6, NULL));
+	vc_autojson struct json_object *told = vcds_call(&v, 0, "member.fact", params);
+	assert_non_null(told);
+	expect_all(2, "cluster 00000008: host t3 is gone");
+	must_call(2, "host.release", next, "version", json_object_new_int(2));
+	expect(2, "cluster 00000008: released, nothing is left of it on this host");
+	for (unsigned i = 0; i < 2; i++)
+		must_call(i, "host.release", next, NULL, NULL);
+}
+
 // A host that is silent past every limit leaves; when it wakes up it learns that, and takes no one with it.
 static void test_stopped(void **state)
 {
@@ -143,6 +188,7 @@ int main(void)
 		cmocka_unit_test(test_fence),
 		cmocka_unit_test(test_killed_and_back),
 		cmocka_unit_test(test_stopped),
+		cmocka_unit_test(test_grow_and_shrink),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
