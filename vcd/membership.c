@@ -574,6 +574,11 @@ void membership_plan(struct membership_cluster *c, const struct plan *plan)
 		publish(c);
 }
 
+bool membership_lacks_plan(const struct membership_cluster *c)
+{
+	return c->lacking;
+}
+
 bool membership_is_removed(const struct membership_cluster *c)
 {
 	return c->removed;

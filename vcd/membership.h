@@ -46,6 +46,7 @@ void membership_leave(struct membership_cluster *c);		// NULL is fine; the recor
 int membership_forget(struct membership *m, const char *cluster, struct vc_error *err); // and goes; absent is fine
 
 void membership_plan(struct membership_cluster *c, const struct plan *plan); // the next one; as above
+bool membership_lacks_plan(const struct membership_cluster *c); // its newest view is not told yet
 bool membership_is_removed(const struct membership_cluster *c); // also of a record of an earlier vcd
 void membership_ask_in(struct membership_cluster *c); // after `removed`: it is to come back
 

@@ -242,7 +242,7 @@ static void stays(struct sharegrow *g, struct json_object *result)
 	}
 	if (s->removed && s->membership)
 		membership_ask_in(s->membership);
-	g->asks = s->removed; // until it is in again
+	g->asks = s->removed || (s->membership && membership_lacks_plan(s->membership)); // until it is in again, and knows all
 }
 
 static void answered(void *ctx, struct json_object *result, const struct vc_error *err)
