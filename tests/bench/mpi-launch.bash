@@ -11,6 +11,7 @@ LAB_N=0
 MPI_LIBRARIES="mpich openmpi"
 
 bench_main() {
+    local job
     STAGE=$BUILD/stage
     lab_up 0 --hosts 4 --cpus 8
     agent_start user 0 ctl --user alice
@@ -19,8 +20,9 @@ bench_main() {
     agent_start job 0 ctl --user alice -- salloc -Q -w n1,n2 -N2 -n2 -c2 --mem=1200 --vcluster=hpcc --vcluster-vms=2
     agent_start bare 0 ctl --user alice -- salloc -Q -w n3,n4 -N2 -n8
     agent_ask job 'echo "$SLURM_JOB_ID"'
-    agent_ask user "vcctl cp hello.mpich hello.openmpi $OUTPUT:all:"
-    agent_start guest 0 ctl --user alice -- vcctl exec "$OUTPUT" 0 --
+    job=$OUTPUT
+    agent_ask user "vcctl cp hello.mpich hello.openmpi $job:all:"
+    agent_start guest 0 ctl --user alice -- vcctl exec "$job" 0 --
     for part in ${BENCH_PARTS:-pmi2 pmix}; do "part_$part"; done
 }
 

@@ -10,6 +10,7 @@ BENCH_PAIRS=11
 LAB_N=0
 
 bench_main() {
+    local job
     STAGE=$BUILD/stage
     lab_up 0 --hosts 2 --cpus 8
     agent_start user 0 ctl --user alice
@@ -21,8 +22,9 @@ bench_main() {
     agent_start job 0 ctl --user alice -- salloc -Q -N2 -n2 -c2 --vcluster=openmpi --vcluster-mem=512M
     agent_start bare 0 ctl --user alice -- salloc -Q -N2 -n2
     agent_ask job 'echo "$SLURM_JOB_ID"'
-    agent_ask user "vcctl cp pingpong $OUTPUT:all:"
-    agent_start guest 0 ctl --user alice -- vcctl exec "$OUTPUT" 0 --
+    job=$OUTPUT
+    agent_ask user "vcctl cp pingpong $job:all:"
+    agent_start guest 0 ctl --user alice -- vcctl exec "$job" 0 --
     plain_wire n1
     plain_wire n2
     wire_pairs
