@@ -177,6 +177,13 @@ static void say_hello(struct hostrpc *r)
 	notify(r, "guest.hello", p);
 }
 
+void hostrpc_resize(struct hostrpc *r, uint32_t hosts)
+{
+	struct json_object *p = json_object_new_object();
+	vc_json_add_u64(p, "hosts", hosts);
+	notify(r, "guest.resize", p);
+}
+
 static void load_cb(uv_timer_t *handle)
 {
 	struct hostrpc *r = handle->data;

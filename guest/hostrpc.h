@@ -14,6 +14,7 @@ void hostrpc_input(struct hostrpc *r, struct wire *w, struct vc_link_frame *fram
 void hostrpc_up(struct hostrpc *r, struct wire *w); // says guest.hello
 void hostrpc_down(struct hostrpc *r, struct wire *w);
 void hostrpc_writable(struct hostrpc *r, struct wire *w);
+void hostrpc_resize(struct hostrpc *r, uint32_t hosts); // says guest.resize
 void hostrpc_tick(struct hostrpc *r);
 
 #endif

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "guest/hostrpc.h"
 #include "guest/rsh.h"
 #include "guest/slurmopt.h"
 #include "guest/tasks.h"
@@ -192,6 +193,16 @@ static int begin_rsh(struct client *c, struct vc_error *err)
 	return rsh_connect(c->l->a->rsh, fd, c->uid, host, addr, err);
 }
 
+// vcluster_resize(): passed on to the host, which knows whose this guest is. The answer says no more than that.
+static int begin_resize(struct client *c, struct vc_error *err)
+{
+	uint32_t hosts;
+	if (vc_json_u32(c->request, "hosts", VC_HOSTS_MAX, &hosts, err) < 0)
+		return -1;
+	hostrpc_resize(c->l->a->rpc, hosts);
+	return local_answer(c->fd, NULL);
+}
+
 static int parse_session(const char *hex, uint64_t *ret, struct vc_error *err)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -214,8 +225,11 @@ static int begin(struct client *c, struct vc_error *err)
 		return vc_error_set(err, VC_EBUSY, "this guest is not configured yet");
 	if (!tasks_uid_allowed(c->l->a, c->uid))
 		return vc_error_set(err, VC_EDENIED, "only root and the job's owner may do this");
-	if (vc_json_str(c->request, "kind", VC_NAME_MAX, &kind, err) < 0 ||
-	    vc_json_str(c->request, "session", 16, &session, err) < 0 || parse_session(session, &c->session, err) < 0)
+	if (vc_json_str(c->request, "kind", VC_NAME_MAX, &kind, err) < 0)
+		return -1;
+	if (!strcmp(kind, "resize"))
+		return begin_resize(c, err);
+	if (vc_json_str(c->request, "session", 16, &session, err) < 0 || parse_session(session, &c->session, err) < 0)
 		return -1;
 	if (!strcmp(kind, "slurm"))
 		return begin_slurm(c, err);

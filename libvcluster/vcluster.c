@@ -12,8 +12,11 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -409,4 +412,84 @@ int vcluster_stale(const struct vcluster *v)
 	if (until == UINT64_MAX)
 		return 0;
 	return now_ns(CLOCK_BOOTTIME) >= until;
+}
+
+// --- asking for a resize -----------------------------------------------------------------------------------------------
+
+#define ASK_S 10	   // the agent answers at once, on a loaded machine in seconds
+#define ANSWER_MAX 4096 // bytes of its answer: {} or {code, message}
+#define HOSTS_MAX 4096	   // as vcd
+
+// The agent's socket stands beside the view.
+static int connect_agent(const struct vcluster *v)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct timeval limit = {.tv_sec = ASK_S};
+	const char *slash = strrchr(v->path, '/');
+	int n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%.*s/agent.sock", (int)(slash - v->path), v->path);
+	errno = ENAMETOOLONG;
+	if (n < 0 || (size_t)n >= sizeof(addr.sun_path))
+		return -1;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) == 0 &&
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) == 0 &&
+	    connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+		return fd;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+static int read_all(int fd, void *buf, size_t len)
+{
+	for (size_t got = 0; got < len;) {
+		ssize_t n = recv(fd, (char *)buf + got, len - got, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			errno = n == 0 ? EPROTO : errno == EAGAIN ? ETIMEDOUT : errno;
+			return -1;
+		}
+		got += (size_t)n;
+	}
+	return 0;
+}
+
+static int read_answer(int fd)
+{
+	uint8_t head[4];
+	char text[ANSWER_MAX + 1];
+	if (read_all(fd, head, sizeof(head)) < 0)
+		return -1;
+	uint32_t len = (uint32_t)head[0] << 24 | (uint32_t)head[1] << 16 | (uint32_t)head[2] << 8 | head[3];
+	errno = EPROTO;
+	if (len > ANSWER_MAX || read_all(fd, text, len) < 0)
+		return -1;
+	text[len] = '\0';
+	if (!strstr(text, "\"code\""))
+		return 0;
+	errno = strstr(text, "\"denied\"") ? EACCES : strstr(text, "\"busy\"") ? EBUSY : EPROTO;
+	return -1;
+}
+
+int vcluster_resize(const struct vcluster *v, uint32_t hosts)
+{
+	char message[64];
+	errno = EINVAL;
+	if (hosts < 1 || hosts > HOSTS_MAX)
+		return -1;
+	int n = snprintf(message + 4, sizeof(message) - 4, "{\"v\":1,\"kind\":\"resize\",\"hosts\":%u}", (unsigned)hosts);
+	message[0] = message[1] = message[2] = 0;
+	message[3] = (char)n;
+	int fd = connect_agent(v);
+	if (fd < 0)
+		return -1;
+	int rc = send(fd, message, (size_t)n + 4, MSG_NOSIGNAL) == n + 4 ? read_answer(fd) : -1;
+	int saved = errno;
+	close(fd);
+	errno = saved;
+	return rc;
 }

@@ -100,6 +100,11 @@ int vcluster_fd_clear(struct vcluster *v);
  * gone), so that others may have gone on to a later epoch; 0: it is confirmed; -1: error. Two clock reads at most. */
 int vcluster_stale(const struct vcluster *v);
 
+/* Asks for a cluster of that many hosts, and returns when the host's daemon has been asked. What comes of it is seen in later
+ * views: further hosts need a job in Slurm's queue, hosts that go are LEAVING first. vcctl events says why nothing came.
+ * EACCES: not the job's owner nor root; EBUSY: this machine is not configured yet; EINVAL: hosts is 0 or above 4096. */
+int vcluster_resize(const struct vcluster *v, uint32_t hosts);
+
 #ifdef __cplusplus
 }
 #endif

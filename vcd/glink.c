@@ -160,6 +160,8 @@ static void on_request(struct glink *g, const char *method, struct json_object *
 		g->ops->hello(g->ctx, params);
 	else if (strcmp(method, "guest.load") == 0 && g->ops->load)
 		g->ops->load(g->ctx, params);
+	else if (strcmp(method, "guest.resize") == 0 && g->ops->resize)
+		g->ops->resize(g->ctx, params);
 	else if (vc_json_u64(msg, "id", INT64_MAX, &id, NULL) == 0)
 		answer_unknown(g, id, method);
 }

@@ -28,6 +28,7 @@ struct glink;
 struct glink_ops {
 	void (*hello)(void *ctx, struct json_object *params); // vcguestd is there (again); calls may be made
 	void (*load)(void *ctx, struct json_object *params);  // guest.load; may be NULL
+	void (*resize)(void *ctx, struct json_object *params); // guest.resize; may be NULL
 	void (*down)(void *ctx);			      // the link was lost; it is being reopened
 };
 

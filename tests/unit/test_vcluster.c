@@ -11,8 +11,10 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -509,6 +511,66 @@ static void test_half_written(void **state)
 	vcluster_writer_destroy(w);
 }
 
+// --- asking for a resize ---------------------------------------------------------------------------------------------
+
+struct fake_agent { // stands for vcguestd's agent.sock: one request, one answer
+	int fd;
+	const char *answer;
+	char request[128];
+};
+
+static void *answer_one(void *ctx)
+{
+	struct fake_agent *a = ctx;
+	int fd = accept(a->fd, NULL, NULL);
+	uint8_t head[4] = {0};
+	assert_int_equal(recv(fd, head, 4, MSG_WAITALL), 4);
+	assert_int_equal(recv(fd, a->request, head[3], MSG_WAITALL), head[3]);
+	head[3] = (uint8_t)strlen(a->answer);
+	assert_int_equal(send(fd, head, 4, 0), 4);
+	assert_int_equal(send(fd, a->answer, head[3], 0), head[3]);
+	close(fd);
+	return NULL;
+}
+
+static int ask(const struct vcluster *v, const char *answer, char request[128])
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct fake_agent a = {.fd = socket(AF_UNIX, SOCK_STREAM, 0), .answer = answer};
+	pthread_t thread;
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/agent.sock", dir);
+	unlink(addr.sun_path);
+	assert_int_equal(bind(a.fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(a.fd, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, answer_one, &a), 0);
+	int rc = vcluster_resize(v, 3), saved = errno;
+	pthread_join(thread, NULL);
+	close(a.fd);
+	unlink(addr.sun_path);
+	snprintf(request, 128, "%s", a.request);
+	errno = saved;
+	return rc;
+}
+
+static void test_resize(void **state)
+{
+	(void)state;
+	char request[128];
+	struct vcluster_writer *w = make_writer();
+	struct vcluster *v = vcluster_open(path);
+	assert_non_null(v);
+	assert_int_equal(ask(v, "{ }", request), 0);
+	assert_string_equal(request, "{\"v\":1,\"kind\":\"resize\",\"hosts\":3}");
+	assert_int_equal(ask(v, "{\"code\":\"denied\",\"message\":\"no\"}", request), -1);
+	assert_int_equal(errno, EACCES);
+	assert_int_equal(vcluster_resize(v, 3), -1); // nobody listens
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(vcluster_resize(v, 0), -1);
+	assert_int_equal(errno, EINVAL);
+	vcluster_close(v);
+	vcluster_writer_destroy(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -518,6 +580,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_bad_content, remove_file),
 		cmocka_unit_test_teardown(test_stale, remove_file),
 		cmocka_unit_test_teardown(test_wait, remove_file),
+		cmocka_unit_test_teardown(test_resize, remove_file),
 		cmocka_unit_test_teardown(test_descriptor, remove_file),
 		cmocka_unit_test_teardown(test_live_writer, remove_file),
 #ifndef __SANITIZE_THREAD__ // it makes system calls of its own, and does not support fork() beside threads
