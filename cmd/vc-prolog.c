@@ -28,7 +28,8 @@ struct job {
 	const char *cluster; // Slurm's ClusterName
 	uint32_t id, restart;
 	uint32_t array_id, array_task; // 0, 0 outside arrays
-	const char *spec;
+	const char *spec; // NULL: the job of a lease
+	uint64_t lease;
 };
 
 struct call {
@@ -37,7 +38,10 @@ struct call {
 	uint64_t timeout_ms;
 };
 
+#define LEASE_ENV "SPANK_VCLUSTER_LEASE" // "CLUSTER LEASE PRIMARY", set by vcd at submission (vcd/slurmlease.h)
+
 static const struct call calls[] = {{"job.ensure", true, SILENCE_MS}, {"job.release", false, RELEASE_MS}};
+static const struct call lease_calls[] = {{"lease.ensure", true, SILENCE_MS}, {"lease.release", false, RELEASE_MS}};
 
 static const char usage[] =
 	"Example (slurm.conf):\n"
@@ -74,10 +78,22 @@ static int get_u32(const char *name, uint32_t fallback, uint32_t *ret, struct vc
 	return 0;
 }
 
+// What is not such a text is somebody else's variable: the controller will not know the lease.
+static int get_lease(uint64_t *ret, struct vc_error *err)
+{
+	vc_autostrv char **words = NULL;
+	return vc_parse_list(LEASE_ENV, getenv(LEASE_ENV), ' ', 3, &words, err) < 0 || !words[1] ||
+		       vc_parse_u64(LEASE_ENV, words[1], 1, UINT64_MAX, ret, err) < 0
+		       ? -1
+		       : 0;
+}
+
 static int get_job(struct job *job, struct vc_error *err)
 {
 	job->cluster = getenv("SLURM_CLUSTER_NAME");
 	job->spec = getenv("SPANK_" VC_SPEC_CONTROL_NAME);
+	if (!job->spec && get_lease(&job->lease, err) < 0)
+		return -1;
 	if (!job->cluster)
 		job->cluster = "";
 	// PrologSlurmctld's name of it; SLURM_RESTART_COUNT is that of the hosts' hooks, for sites that call us from elsewhere
@@ -96,7 +112,9 @@ static struct json_object *make_params(const struct job *job, const struct call 
 	if (!params || vc_json_add_str(params, "slurm", job->cluster) < 0 || vc_json_add_u64(params, "job", job->id) < 0 ||
 	    vc_json_add_u64(params, "restart", job->restart) < 0)
 		return NULL;
-	if (call->ensure && vc_json_add_str(params, "spec", job->spec) < 0)
+	if (call->ensure && job->spec && vc_json_add_str(params, "spec", job->spec) < 0)
+		return NULL;
+	if (!job->spec && vc_json_add_u64(params, "lease", job->lease) < 0)
 		return NULL;
 	if (job->array_id && (vc_json_add_u64(params, "array_job", job->array_id) < 0 ||
 			      vc_json_add_u64(params, "array_task", job->array_task) < 0))
@@ -131,6 +149,8 @@ static int try_once(const struct job *job, const struct call *call, const char *
 		    struct vc_error *err)
 {
 	const struct vc_client_opts opts = {.path = socket, .timeout_ms = connect_ms};
+	if (!job->spec)
+		call = &lease_calls[!call->ensure];
 	vc_autojson struct json_object *params = make_params(job, call), *result = NULL;
 	if (!params)
 		return vc_error_set(err, ENOMEM, "out of memory");
@@ -218,7 +238,7 @@ int main(int argc, char *argv[])
 		fputs(usage, stdout);
 		return 0;
 	}
-	if (!getenv("SPANK_" VC_SPEC_CONTROL_NAME))
+	if (!getenv("SPANK_" VC_SPEC_CONTROL_NAME) && !getenv(LEASE_ENV))
 		return 0; // a plain job
 	openlog("vc-prolog", LOG_PID, LOG_DAEMON);
 	if (parse_options(argc, argv, &options, &err) < 0 || get_job(&job, &err) < 0)

@@ -21,6 +21,10 @@ static const struct refusal {
 
 enum task_action task_decide(const struct task_facts *facts, const char **ret_why)
 {
+	if (!facts->asked && !facts->marked && facts->lease && !facts->batch && (!facts->lease_step || facts->container)) {
+		*ret_why = "this job only holds a host for a virtual cluster: run tasks in the job whose cluster it is";
+		return TASK_REFUSE;
+	}
 	if (!facts->asked && !facts->marked)
 		return TASK_PLAIN;
 	if (facts->batch && facts->script_host && !facts->het)

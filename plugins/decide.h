@@ -17,6 +17,8 @@ struct task_facts {
 	bool multiprog;	  // Slurm has taken the program from a --multi-prog file
 	bool wrapped;	  // and that program is vcexec already
 	bool no_program;  // no argument vector, or an empty one
+	bool lease;	  // the job of a lease on this host: its one step is vc-lease
+	bool lease_step;  // and the program is that one
 	bool no_vcexec;	  // vcexec is not installed on this host
 };
 

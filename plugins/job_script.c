@@ -38,6 +38,12 @@ static bool asked_for_cluster(void)
 	return getenv("SPANK_" VC_SPEC_CONTROL_NAME) != NULL;
 }
 
+// Set by vcd at submission of a lease's job. Whoever forges it keeps his own job from running tasks, and gains nothing.
+static bool is_lease(void)
+{
+	return !asked_for_cluster() && getenv("SPANK_VCLUSTER_LEASE") != NULL;
+}
+
 static struct vc_client *connect_vcd(const struct plugin *p, uint64_t timeout_ms, struct vc_error *err)
 {
 	const struct vc_client_opts opts = {.path = p->args.socket, .timeout_ms = timeout_ms};
@@ -54,6 +60,11 @@ int job_script_prolog(const struct plugin *p, spank_t sp)
 {
 	struct job job;
 	struct vc_error err = VC_ERROR_INIT;
+	if (is_lease() && get_job(sp, &job) == 0) {
+		if (mark_create_lease(&p->args, job.id, &err) < 0)
+			slurm_error("vcluster: job %u: %s", job.id, err.text);
+		return 0;
+	}
 	if (!asked_for_cluster() || get_job(sp, &job) < 0)
 		return 0;
 	if (mark_create(&p->args, job.id, &err) < 0 || ping(p, &err) < 0)
@@ -61,22 +72,29 @@ int job_script_prolog(const struct plugin *p, spank_t sp)
 	return 0;
 }
 
-static int release(const struct plugin *p, const struct job *job, struct vc_error *err)
+// method: share.release of a cluster's own job; lease.release, which vcd asks its controller for
+static int release(const struct plugin *p, const char *method, const struct job *job, struct vc_error *err)
 {
 	vc_autojson struct json_object *params = json_object_new_object();
 	if (!params || vc_json_add_u64(params, "job", job->id) < 0 || vc_json_add_u64(params, "restart", job->restart) < 0)
-		return vc_error_set(err, ENOMEM, "share.release: out of memory");
+		return vc_error_set(err, ENOMEM, "%s: out of memory", method);
 	vc_autoclient struct vc_client *vcd = connect_vcd(p, p->args.epilog_ms, err);
-	return vcd ? vc_client_call(vcd, "share.release", params, p->args.epilog_ms, NULL, NULL, NULL, err) : -1;
+	return vcd ? vc_client_call(vcd, method, params, p->args.epilog_ms, NULL, NULL, NULL, err) : -1;
 }
 
 int job_script_epilog(const struct plugin *p, spank_t sp)
 {
 	struct job job;
 	struct vc_error err = VC_ERROR_INIT;
+	if (get_job(sp, &job) == 0 && mark_is_lease(&p->args, job.id)) {
+		if (release(p, "lease.release", &job, &err) < 0)
+			slurm_error("vcluster: job %u: this host's share is not released: %s", job.id, err.text);
+		mark_remove_lease(&p->args, job.id);
+		return 0;
+	}
 	if (get_job(sp, &job) < 0 || (!asked_for_cluster() && !mark_exists(&p->args, job.id)))
 		return 0;
-	if (release(p, &job, &err) == 0) {
+	if (release(p, "share.release", &job, &err) == 0) {
 		mark_remove(&p->args, job.id);
 		return 0;
 	}

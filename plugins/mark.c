@@ -23,14 +23,32 @@ static void mark_path(const struct plugin_args *args, uint32_t job, char buf[VC_
 	snprintf(buf, VC_PATH_MAX, "%s/%" PRIu32, args->marks, job);
 }
 
-bool mark_exists(const struct plugin_args *args, uint32_t job)
+// Beside the marks of clusters: vcd takes a name with a dot for nothing of its own.
+static void lease_path(const struct plugin_args *args, uint32_t job, char buf[VC_PATH_MAX])
 {
-	char path[VC_PATH_MAX];
+	snprintf(buf, VC_PATH_MAX, "%s/.lease-%" PRIu32, args->marks, job);
+}
+
+static bool is_mark(const char *path)
+{
 	struct stat st;
-	mark_path(args, job, path);
 	if (lstat(path, &st) < 0)
 		return errno != ENOENT && errno != ENOTDIR; // a mark that cannot be looked at counts: closed, not open
 	return st.st_uid == 0 && S_ISREG(st.st_mode);
+}
+
+bool mark_exists(const struct plugin_args *args, uint32_t job)
+{
+	char path[VC_PATH_MAX];
+	mark_path(args, job, path);
+	return is_mark(path);
+}
+
+bool mark_is_lease(const struct plugin_args *args, uint32_t job)
+{
+	char path[VC_PATH_MAX];
+	lease_path(args, job, path);
+	return is_mark(path);
 }
 
 uint32_t mark_restart(const struct plugin_args *args, uint32_t job)
@@ -53,7 +71,7 @@ static int make_dir(const char *path, struct vc_error *err)
 	return 0;
 }
 
-int mark_create(const struct plugin_args *args, uint32_t job, struct vc_error *err)
+static int make_marks_dir(const struct plugin_args *args, struct vc_error *err)
 {
 	char path[VC_PATH_MAX];
 	snprintf(path, sizeof(path), "%s", args->marks);
@@ -63,11 +81,36 @@ int mark_create(const struct plugin_args *args, uint32_t job, struct vc_error *e
 		if (make_dir(path, err) < 0)
 			return -1;
 	}
-	if (make_dir(args->marks, err) < 0)
+	return make_dir(args->marks, err);
+}
+
+static int make_mark(const struct plugin_args *args, const char *path, struct vc_error *err)
+{
+	if (make_marks_dir(args, err) < 0)
 		return -1;
-	mark_path(args, job, path);
 	vc_autoclose int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	return fd < 0 ? vc_error_errno(err, "cannot make %s", path) : 0;
+}
+
+int mark_create(const struct plugin_args *args, uint32_t job, struct vc_error *err)
+{
+	char path[VC_PATH_MAX];
+	mark_path(args, job, path);
+	return make_mark(args, path, err);
+}
+
+int mark_create_lease(const struct plugin_args *args, uint32_t job, struct vc_error *err)
+{
+	char path[VC_PATH_MAX];
+	lease_path(args, job, path);
+	return make_mark(args, path, err);
+}
+
+void mark_remove_lease(const struct plugin_args *args, uint32_t job)
+{
+	char path[VC_PATH_MAX];
+	lease_path(args, job, path);
+	unlink(path);
 }
 
 void mark_remove(const struct plugin_args *args, uint32_t job)

@@ -39,6 +39,9 @@ int job_script_epilog(const struct plugin *p, spank_t sp);
 bool mark_exists(const struct plugin_args *args, uint32_t job);
 uint32_t mark_restart(const struct plugin_args *args, uint32_t job); // which run of it is on this host; 0 when unknown
 int mark_create(const struct plugin_args *args, uint32_t job, struct vc_error *err);
+bool mark_is_lease(const struct plugin_args *args, uint32_t job); // its job only holds this host for a cluster of another job
+int mark_create_lease(const struct plugin_args *args, uint32_t job, struct vc_error *err);
+void mark_remove_lease(const struct plugin_args *args, uint32_t job);
 void mark_remove(const struct plugin_args *args, uint32_t job);
 
 #endif

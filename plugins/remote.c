@@ -84,6 +84,8 @@ static void get_facts(const struct plugin *p, struct task *t, struct task_facts 
 		.no_program = len == 0,
 		.no_vcexec = access(p->args.vcexec, X_OK) != 0,
 	};
+	facts->lease = mark_is_lease(&p->args, t->job);
+	facts->lease_step = len > 0 && strcmp(program, VC_LIBEXECDIR "/vc-lease") == 0;
 	if (!facts->asked && !facts->marked)
 		return; // plain jobs pay for nothing more
 	facts->multiprog = !facts->batch && is_multiprog(t);

@@ -647,9 +647,35 @@ static int enter_staging(struct cluster *c, struct vc_error *err)
 	return call_hosts(c, "host.stage", params, start_left_ms(c), false, step_done, err);
 }
 
+static bool host_is_in_view(const struct cluster *c, const char *host)
+{
+	for (size_t i = 0; i < c->view->n_members; i++) {
+		if (c->view->members[i].state != VIEW_GONE && strcmp(c->view->members[i].host, host) == 0)
+			return true;
+	}
+	return false;
+}
+
+// For the history: how large the cluster is from now on.
+static void record_view(struct cluster *c)
+{
+	vc_autojson struct json_object *data = json_object_new_object();
+	struct state_event e = {.cluster = c->id, .what = "view", .data = data};
+	struct vc_error err = VC_ERROR_INIT;
+	uint64_t hosts = 0;
+	for (size_t i = 0; i < c->plan->n_hosts; i++)
+		hosts += host_is_in_view(c, c->plan->hosts[i].name);
+	vc_json_add_u64(data, "epoch", c->view->epoch);
+	vc_json_add_u64(data, "hosts", hosts);
+	vc_json_add_u64(data, "members", view_size(c->view));
+	if (state_event_add(c->owner->vcd->state, &e, &err) < 0)
+		log_cluster(VC_LOG_WARNING, c, "event not recorded: %s", err.text);
+}
+
 static int enter_ready(struct cluster *c, struct vc_error *err)
 {
 	(void)err;
+	record_view(c);
 	uv_timer_stop(c->deadline);
 	clusters_answer(c);
 	grow_begin(c);
@@ -764,15 +790,6 @@ static bool job_has_host(const struct slurmctl_job *job, const char *name)
 {
 	for (size_t i = 0; i < job->n_hosts; i++) {
 		if (strcmp(job->hosts[i].name, name) == 0)
-			return true;
-	}
-	return false;
-}
-
-static bool host_is_in_view(const struct cluster *c, const char *host)
-{
-	for (size_t i = 0; i < c->view->n_members; i++) {
-		if (c->view->members[i].state != VIEW_GONE && strcmp(c->view->members[i].host, host) == 0)
 			return true;
 	}
 	return false;
@@ -914,6 +931,7 @@ int cluster_take_view(struct cluster *c, struct view **view, struct vc_error *er
 	c->view = vc_steal(view);
 	if (cluster_save(c, err) < 0)
 		return -1;
+	record_view(c);
 	clusters_notify(c);
 	return 0;
 }

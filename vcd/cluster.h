@@ -7,11 +7,15 @@
 #ifndef VCD_CLUSTER_H
 #define VCD_CLUSTER_H
 
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
 #include "libvc/error.h"
+#include "vcd/plan.h"
 
 struct vcd;
 struct clusters;
-struct plan;
 
 // Registers the methods and takes the clusters of the state database back.
 struct clusters *clusters_create(struct vcd *vcd, struct vc_error *err);
@@ -20,5 +24,18 @@ void clusters_destroy(struct clusters *cs); // after the loop has run dry; NULL 
 
 // Of a cluster that runs here as the controller: borrowed; NULL: there is none of that id, or it is not formed.
 const struct plan *clusters_plan(struct clusters *cs, const char *id);
+
+// A cluster as the leases' module sees it: the newest run of a job. Pointers are borrowed, and good until the loop's next turn.
+struct clusters_look {
+	uint32_t job;
+	char id[PLAN_ID_LEN + 1];
+	uid_t uid;
+	bool ready, over;
+	const struct plan *plan; // NULL: not made yet
+	uint32_t own;		 // hosts of the primary job that are in the view
+};
+bool clusters_look(struct clusters *cs, uint32_t job, struct clusters_look *ret); // false: there is none
+// Each cluster that runs: ready, and not on its way out.
+void clusters_each(struct clusters *cs, void (*fn)(void *ctx, const struct clusters_look *look), void *ctx);
 
 #endif

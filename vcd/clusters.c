@@ -158,6 +158,39 @@ const struct plan *clusters_plan(struct clusters *cs, const char *id)
 	return c && c->view && c->phase < CLUSTER_FAILING ? c->plan : NULL;
 }
 
+static uint32_t own_hosts(const struct cluster *c)
+{
+	uint32_t n = 0;
+	for (size_t i = 0; c->plan && i < c->plan->n_hosts; i++)
+		n += c->plan->hosts[i].lease == GROW_NO_LEASE && !c->plan->hosts[i].gone;
+	return n;
+}
+
+static void look_at(const struct cluster *c, struct clusters_look *ret)
+{
+	*ret = (struct clusters_look){.job = c->key.job, .uid = c->uid, .ready = c->phase == CLUSTER_READY, .over = c->phase >= CLUSTER_FAILING,
+				      .plan = c->plan, .own = own_hosts(c)};
+	memcpy(ret->id, c->id, sizeof(ret->id));
+}
+
+bool clusters_look(struct clusters *cs, uint32_t job, struct clusters_look *ret)
+{
+	const struct cluster *c = cs ? clusters_find_job(cs, job) : NULL;
+	if (c)
+		look_at(c, ret);
+	return c;
+}
+
+void clusters_each(struct clusters *cs, void (*fn)(void *ctx, const struct clusters_look *look), void *ctx)
+{
+	for (const struct cluster *c = cs->list; c; c = c->next) {
+		struct clusters_look look;
+		look_at(c, &look);
+		if (look.ready)
+			fn(ctx, &look);
+	}
+}
+
 struct cluster *clusters_older(const struct cluster *c)
 {
 	for (struct cluster *o = c->owner->list; o; o = o->next) {

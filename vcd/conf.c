@@ -445,6 +445,7 @@ static const struct option options[] = {
 	NUMBER("image-build-jobs", build_jobs, "2", 1, 64),
 	NUMBER("image-build-jobs-per-user", build_jobs_per_user, "1", 1, 64),
 	MIB("image-host-space-per-user", image_host_user_mib, "128G", 1, 1u << 24),
+	LIST("elastic-params", read_item, elastic_params, "{}"),
 	LIST("topology", read_hostlist, topology, "{}"),
 	{.name = "image-min-rate", .read = read_rate, .offset = AT(image_min_kib), .def = "1M", .max = 1u << 30}, // a hundredth of a slow wire
 	MIB("image-space-per-user", image_user_mib, "256G", 1, 1u << 24),

@@ -92,6 +92,7 @@ struct conf {
 	uint32_t build_jobs;		 // image-build-jobs: at once
 	uint32_t build_jobs_per_user;	 // image-build-jobs-per-user: of them, of one user other than root
 	uint64_t image_host_user_mib;	 // image-host-space-per-user: copies on each host that one user's clusters use
+	char **elastic_params;		 // elastic-params: NAME=VALUE of the policies' numbers (vcd/elastic/params.c)
 	char **topology;		 // topology: lists of hosts that are near each other, in the order of an image's way
 	uint64_t image_min_kib;		 // image-min-rate: KiB a second of a host that others stand behind
 	uint64_t image_user_mib;	 // image-space-per-user: data of all images of one user other than root

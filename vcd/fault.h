@@ -9,7 +9,7 @@
 // The points: a cluster's phases on the controller (cluster.c), after each was saved; the steps of a host's share
 // (share.c) before they run, and "undo-STEP" before they are undone; "pin" in the worker of the step image; around the
 // calls of libvirt (hv.c) "hv-connect", "hv-look" and "hv-create" (of a start), "hv-created" (fail: the answer got lost),
-// "hv-kill".
+// "hv-kill"; of leases "leases-save" before the book is saved, "lease-submitted" when slurmctld has taken a job.
 #ifndef VCD_FAULT_H
 #define VCD_FAULT_H
 

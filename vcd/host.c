@@ -309,6 +309,26 @@ void host_member_event(struct host *h, const struct plan *plan, uint32_t rank, c
 		vc_log_warning("event.member: %s", err.text);
 }
 
+static void resize_done(void *ctx, struct json_object *result, const struct vc_error *err)
+{
+	(void)ctx;
+	(void)result;
+	if (err)
+		vc_log_notice("a guest asked for another size of its cluster: %s", err->text);
+}
+
+void host_resize(struct host *h, const struct plan *plan, uint32_t hosts)
+{
+	vc_autojson struct json_object *params = json_object_new_object();
+	struct vc_error err = VC_ERROR_INIT;
+	vc_json_add_u64(params, "job", plan->key.job);
+	vc_json_add_u64(params, "hosts", hosts);
+	struct peer_args args = {.host = peers_controller(h->vcd->peers), .method = "cluster.resize", .params = params,
+				 .timeout_ms = EVENT_MS, .forward = true, .as_uid = plan->owner.uid, .done = resize_done, .ctx = h};
+	if (!peer_call(h->vcd->peers, &args, &err))
+		vc_log_warning("cluster.resize: %s", err.text);
+}
+
 // "vc-01234567-12": whose it is.
 static struct share *find_domain(struct host *h, const char *name, uint32_t *ret_rank)
 {

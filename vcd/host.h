@@ -39,6 +39,7 @@ int host_machine(struct host *h, const struct sharework_machine **ret, struct vc
 void host_share_gone(struct host *h, struct share *s); // released completely: the host frees it
 bool host_has_steps(const struct host *h, const struct plan *plan); // tasks of the job are attached here
 void host_member_event(struct host *h, const struct plan *plan, uint32_t rank, const char *event, const char *reason);
+void host_resize(struct host *h, const struct plan *plan, uint32_t hosts); // a guest asks, in its owner's name
 
 // --- for task ---
 int host_require_ready(struct host *h, struct vc_error *err); // VC_EBUSY while the state of an earlier vcd is taken back

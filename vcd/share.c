@@ -29,6 +29,9 @@
 #include "vcd/work.h"
 
 #define FILES_LIMIT_MS 60000u		 // overlays, directories, links: milliseconds on a healthy host
+#define LOAD_OLD_MS 30000u		 // six of a guest's messages
+#define RESIZE_MS 1000u			 // between two guest.resize of one guest
+#define RUNNABLE_MAX (1u << 20)		 // processes; more than a guest can have
 #define CONFIGURE_MS 20000u		 // guest.configure and guest.view: milliseconds, seconds in an overloaded guest
 #define RETRY_MS 1000u			 // between two tries to undo a step
 #define RENEW_MS 5000u			 // between two guest.renew: several may be lost within a view's validity
@@ -634,13 +637,25 @@ static void on_down(void *ctx)
 static void on_load(void *ctx, struct json_object *params)
 {
 	struct member *m = ctx;
-	if (vc_json_u64(params, "tasks", INT64_MAX, &m->tasks, NULL) < 0)
+	if (vc_json_u64(params, "tasks", INT64_MAX, &m->tasks, NULL) < 0 ||
+	    vc_json_u64_opt(params, "runnable", RUNNABLE_MAX, &m->runnable, NULL) < 0)
 		return;
 	m->load_at = now(m->share);
 	share_answer(m->share);
 }
 
-static const struct glink_ops link_ops = {.hello = on_hello, .load = on_load, .down = on_down};
+// A program asks for another size. Whose cluster it is, this host knows: the guest says a number only, and not too often.
+static void on_resize(void *ctx, struct json_object *params)
+{
+	struct member *m = ctx;
+	uint32_t hosts;
+	if (vc_json_u32(params, "hosts", VC_HOSTS_MAX, &hosts, NULL) < 0 || now(m->share) - m->resize_at < RESIZE_MS)
+		return;
+	m->resize_at = now(m->share);
+	host_resize(m->share->host, m->share->work->plan, hosts);
+}
+
+static const struct glink_ops link_ops = {.hello = on_hello, .load = on_load, .resize = on_resize, .down = on_down};
 
 static int sink_send(void *ctx, void *route, struct vc_link_frame *frame)
 {
@@ -920,8 +935,7 @@ static void view_told(void *ctx, struct json_object *result, const struct vc_err
 	share_answer(m->share);
 }
 
-// How long this host may call its view valid; 0: not at all.
-static uint64_t valid_ms(const struct share *s)
+uint64_t share_valid_ms(const struct share *s)
 {
 	uint64_t ms = s->membership && !s->removed ? membership_valid_ms(s->membership) : 0;
 	uint64_t first = s->first_valid > now(s) && !s->removed ? s->first_valid - now(s) : 0;
@@ -938,7 +952,7 @@ static void push_view(struct member *m)
 		return;
 	struct json_object *params = json_object_new_object();
 	struct telling *t = calloc(1, sizeof(*t));
-	uint64_t known = s->removed ? 1 : valid_ms(s), valid = known;
+	uint64_t known = s->removed ? 1 : share_valid_ms(s), valid = known;
 	if (!valid && !m->epoch) // of a host that has come later, and is not confirmed yet; otherwise what was said of an earlier one holds
 		valid = 1;
 	if (!t || vc_json_add(params, "view", json_object_get(s->view)) < 0 || (valid && vc_json_add_u64(params, "valid_ms", valid) < 0)) {
@@ -968,7 +982,7 @@ static void renew(struct member *m)
 {
 	struct share *s = m->share;
 	struct vc_error err = VC_ERROR_INIT;
-	uint64_t valid = s->removed ? 1 : valid_ms(s);
+	uint64_t valid = s->removed ? 1 : share_valid_ms(s);
 	if (!s->membership || !valid || !m->link || !m->epoch || m->epoch < s->epoch || m->telling || s->paused || now(s) < m->renew_at)
 		return;
 	struct json_object *params = json_object_new_object();
@@ -1305,7 +1319,7 @@ void share_tick(struct share *s)
 	if (s->hook)
 		viewhook_tick(s->hook);
 	if (s->fence && s->goal != GOAL_GONE)
-		fence_tick(s->fence, valid_ms(s), s->removed, s->paused);
+		fence_tick(s->fence, share_valid_ms(s), s->removed, s->paused);
 	if (in_guests_step(s) && now(s) > s->boot_limit)
 		boot_too_long(s);
 	if (s->end_by && s->goal != GOAL_GONE && (now(s) >= s->end_by || !host_has_steps(s->host, s->work->plan))) {
@@ -1487,6 +1501,25 @@ struct json_object *share_usage(const struct share *s)
 	struct json_object *result = json_object_new_object();
 	vc_json_add(result, "usage", json_object_get(s->usage));
 	return result;
+}
+
+// What its guests said last, if that is not old: a guest speaks for itself only, and no further than its own members' share.
+struct json_object *share_load(struct share *s)
+{
+	struct json_object *obj = json_object_new_object(), *list = json_object_new_array();
+	vc_json_add_str(obj, "cluster", s->work->plan->id);
+	for (size_t i = 0; i < s->n_members; i++) {
+		const struct member *m = &s->members[i];
+		if (!m->load_at || now(s) - m->load_at > LOAD_OLD_MS)
+			continue;
+		struct json_object *item = json_object_new_object();
+		vc_json_add_u64(item, "rank", m->plan->rank);
+		vc_json_add_u64(item, "runnable", m->runnable);
+		vc_json_add_u64(item, "tasks", m->tasks);
+		json_object_array_add(list, item);
+	}
+	vc_json_add(obj, "members", list);
+	return obj;
 }
 
 struct json_object *share_inventory(struct share *s)

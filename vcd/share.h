@@ -43,6 +43,7 @@ void share_release(struct share *s, struct rpc_request *req); // req may be NULL
 // The same once the job's tasks have ended: Slurm gives them KillWait after SIGTERM. At the latest after release-timeout.
 void share_end(struct share *s, struct rpc_request *req);
 int share_pause(struct share *s, bool pause, struct rpc_request *req, struct vc_error *err);
+uint64_t share_valid_ms(const struct share *s); // how long this host may call its view valid; 0: not at all
 bool share_is_paused(const struct share *s);
 void share_tick(struct share *s);			      // a few times a second: limits and retries
 
@@ -63,6 +64,7 @@ static inline const struct plan *share_plan(struct share *s)
 struct glink *share_link(struct share *s, uint32_t rank, struct vc_error *err); // of a member here that runs
 bool share_take_link(struct share *s, uint32_t cid, int fd); // a guest connects by vsock: true takes fd, its CID is of a member here
 struct json_object *share_usage(const struct share *s); // {usage: [...]} of a released one; NULL: unknown
+struct json_object *share_load(struct share *s);
 struct json_object *share_inventory(struct share *s);
 
 struct share *share_next(const struct share *s); // the host's list

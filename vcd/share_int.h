@@ -30,6 +30,8 @@ struct member {
 	uint64_t ready_ms; // loop time
 	uint64_t renew_at; // loop time of the next guest.renew
 	uint64_t linked_at; // loop time: its agent was last known to be there
+	uint64_t resize_at; // loop time of its last guest.resize that was passed on
+	uint64_t runnable; // processes that could run, as it says
 	uint64_t load_at;  // loop time of its last guest.load
 	uint64_t tasks;	   // and what that said
 };

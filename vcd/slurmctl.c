@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The only file that calls libslurm: see slurmctl.h. Slurm's own allocator frees what Slurm returned.
-#include "vcd/slurmctl.h"
+// What vcd asks libslurm: see slurmctl.h; the jobs of leases are slurmlease.c's. Slurm's own allocator frees what Slurm returned.
+#include "vcd/slurmctl_int.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,12 +21,6 @@
 
 #define NSS_BUF_MAX (1u << 20) // bytes of one passwd or group record; a group of thousands of members
 #define CPU_LIST_MAX 4096      // bytes of "0-3,8-11"
-
-// libslurm caches its configuration behind its own lock; ours keeps two workers from interleaving a load of the
-// configuration with a call that uses it.
-struct slurmctl {
-	pthread_mutex_t lock;
-};
 
 struct slurmctl *slurmctl_create(struct vc_error *err)
 {

@@ -24,7 +24,9 @@
 #include "vcd/cluster.h"
 #include "vcd/fault.h"
 #include "vcd/host.h"
+#include "vcd/historyrpc.h"
 #include "vcd/images.h"
+#include "vcd/leases.h"
 #include "vcd/membership.h"
 #include "vcd/peer.h"
 #include "vcd/rpc.h"
@@ -191,6 +193,9 @@ static int create_modules(struct vcd *vcd, struct vc_error *err)
 	// the controller's clusters call hosts, this one too
 	if (!(vcd->clusters = clusters_create(vcd, err)))
 		return -1;
+	// and these grow and shrink by leases
+	if (!(vcd->leases = leases_create(vcd, err)) || history_register(vcd, err) < 0)
+		return -1;
 	return (vcd->server = server_create(vcd, err)) ? 0 : -1;
 }
 
@@ -335,6 +340,7 @@ void vcd_stop(struct vcd *vcd)
 	// callers first, then who works for them, then what those stand on
 	if (vcd->server)
 		server_stop(vcd->server);
+	leases_stop(vcd->leases);
 	if (vcd->clusters)
 		clusters_stop(vcd->clusters);
 	if (vcd->host)
@@ -362,6 +368,7 @@ void vcd_destroy(struct vcd *vcd)
 	uv_close((uv_handle_t *)&vcd->exit_timer, NULL);
 	uv_run(&vcd->loop, UV_RUN_NOWAIT);
 	server_destroy(vcd->server);
+	leases_destroy(vcd->leases);
 	clusters_destroy(vcd->clusters);
 	host_destroy(vcd->host);
 	membership_destroy(vcd->membership);

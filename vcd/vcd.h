@@ -17,6 +17,7 @@ struct check;
 struct clusters;
 struct host;
 struct images;
+struct leases;
 struct membership;
 struct peers;
 struct rpc;
@@ -44,6 +45,7 @@ struct vcd {
 	struct fsck *fsck;
 	struct host *host;
 	struct clusters *clusters; // methods everywhere, clusters on the controller
+	struct leases *leases;	   // on the controller
 	struct server *server;
 	char *munge_socket; // conf's, which never changes: for workers
 	uv_signal_t signals[4];

@@ -19,6 +19,8 @@ enum opt {
 	OPT_ROOT = 1 << 15,
 	OPT_REFRESH = 1 << 16,
 	OPT_REPAIR = 1 << 17,
+	OPT_DRY_RUN = 1 << 18,
+	OPT_CSV = 1 << 19,
 };
 
 static const struct verb {
@@ -37,6 +39,14 @@ static const struct verb {
 	{"watch", NULL, "JOB", "every change of a cluster, until it is gone", "vcctl watch 123", OPT_JSON, 1, 1, ctl_watch},
 	{"view", NULL, "JOB", "the membership view; --watch: every following one", "vcctl view --watch 123",
 	 OPT_JSON | OPT_WATCH, 1, 1, ctl_view},
+	{"resize", NULL, "JOB HOSTS|+N|-N", "grow or shrink a cluster by hosts; --dry-run", "vcctl resize 123 +1", OPT_JSON | OPT_DRY_RUN,
+	 2, 2, ctl_resize},
+	{"leases", NULL, "JOB", "further hosts of a cluster, and their jobs", "vcctl leases 123", OPT_JSON, 1, 1,
+	 ctl_leases},
+	{"elastic", NULL, "JOB show|set POLICY|pause [off]|replay", "who decides about the size, what now, and why",
+	 "vcctl elastic 123 set cod,weight=2", OPT_JSON, 2, 3, ctl_elastic},
+	{"events", NULL, "JOB", "what happened to a cluster: phases, views, leases", "vcctl events 123", OPT_JSON, 1, 1, ctl_events},
+	{"plot", NULL, "JOB...", "sizes of clusters over time as SVG, or --csv", "vcctl plot 123 124 >sizes.svg", OPT_CSV, 1, 64, ctl_plot},
 	{"console", NULL, "JOB MEMBER", "the machine's serial console; ctrl-] ends it", "vcctl console 123 0", 0, 2, 2, ctl_console},
 	{"exec", NULL, "JOB MEMBER [-- COMMAND [ARG...]]", "run a command, or a shell, in a member",
 	 "vcctl exec 123 vc123-1 -- ps aux", OPT_PTY | OPT_ROOT, 2, 1 << 16, ctl_exec},
@@ -95,7 +105,7 @@ static int help_verb(const struct verb *v)
 		const char *text;
 	} names[] = {{OPT_JSON, " [--json]"}, {OPT_ALL, " [--all]"}, {OPT_WATCH, " [--watch]"}, {OPT_PUBLIC, " [--public]"},
 		     {OPT_PTY, " [--pty]"},	     {OPT_ROOT, " [--root]"}, {OPT_REFRESH, " [--refresh]"},
-		     {OPT_REPAIR, " [--repair]"}};
+		     {OPT_REPAIR, " [--repair]"}, {OPT_DRY_RUN, " [--dry-run]"}, {OPT_CSV, " [--csv]"}};
 	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++)
 		if (v->options & names[i].bit)
 			fputs(names[i].text, stdout);
@@ -127,7 +137,7 @@ static const struct option long_options[] = {
 	{"json", no_argument, NULL, OPT_JSON},	     {"all", no_argument, NULL, OPT_ALL},
 	{"watch", no_argument, NULL, OPT_WATCH},     {"public", no_argument, NULL, OPT_PUBLIC},
 	{"root", no_argument, NULL, OPT_ROOT},	     {"pty", no_argument, NULL, OPT_PTY},	     {"refresh", no_argument, NULL, OPT_REFRESH},
-	{"repair", no_argument, NULL, OPT_REPAIR},
+	{"repair", no_argument, NULL, OPT_REPAIR},   {"dry-run", no_argument, NULL, OPT_DRY_RUN}, {"csv", no_argument, NULL, OPT_CSV},
 		     {"socket", required_argument, NULL, LONG_SOCKET},
 	{"help", no_argument, NULL, LONG_HELP},	     {"version", no_argument, NULL, LONG_VERSION},
 	{NULL, 0, NULL, 0},
@@ -140,12 +150,22 @@ struct words {
 	bool help, version;
 };
 
+// "-2" of `vcctl resize` is no option.
+static bool is_negative(const char *word)
+{
+	return word[0] == '-' && word[1] && strspn(word + 1, "0123456789") == strlen(word + 1);
+}
+
 // Options may stand anywhere before "--": what follows that belongs to a command.
 static int parse_words(int argc, char **argv, struct ctl *ctl, struct words *w)
 {
 	int c;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "-:h", long_options, NULL)) != -1) {
+	for (;;) {
+		while (optind < argc && is_negative(argv[optind]))
+			w->v[w->n++] = argv[optind++];
+		if ((c = getopt_long(argc, argv, "-:h", long_options, NULL)) == -1)
+			break;
 		if (c == 1)
 			w->v[w->n++] = optarg;
 		else if (c == LONG_SOCKET)
@@ -169,6 +189,8 @@ static int parse_words(int argc, char **argv, struct ctl *ctl, struct words *w)
 	ctl->root = w->options & OPT_ROOT;
 	ctl->refresh = w->options & OPT_REFRESH;
 	ctl->repair = w->options & OPT_REPAIR;
+	ctl->dry_run = w->options & OPT_DRY_RUN;
+	ctl->csv = w->options & OPT_CSV;
 	return CTL_OK;
 }
 

@@ -26,7 +26,7 @@ enum ctl_exit {
 #define CTL_FOREVER_MS 0x7fffffff // 24 days: watching ends with the job
 
 struct ctl {
-	bool json, all, watch, is_public, pty, root, refresh, repair;
+	bool json, all, watch, is_public, pty, root, refresh, repair, dry_run, csv;
 	const char *socket; // NULL: vcd's usual one
 };
 
@@ -38,6 +38,11 @@ int ctl_list(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_show(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_watch(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_view(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_resize(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_leases(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_elastic(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_events(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_plot(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_console(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_exec(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_cp(struct ctl *ctl, char **args, int n, struct vc_error *err);

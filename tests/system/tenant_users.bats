@@ -65,6 +65,12 @@ works() {
             show|view|watch)
                 refused 3 4 -- bob timeout 20 vcctl "$verb" "$JOB"
                 [ "$verb" = watch ] || works alice vcctl "$verb" "$JOB" ;;
+            leases|events|plot) refused 3 4 -- bob vcctl "$verb" "$JOB"; works alice vcctl "$verb" "$JOB" ;;
+            resize) refused 4 -- bob vcctl resize "$JOB" +1; works alice vcctl resize --dry-run "$JOB" +0 ;;
+            elastic)
+                refused 4 -- bob vcctl elastic "$JOB" show
+                refused 4 -- bob vcctl elastic "$JOB" pause
+                works alice vcctl elastic "$JOB" show ;;
             console) refused 3 4 -- bob timeout 20 vcctl console "$JOB" 0 ;;
             exec)
                 refused 4 -- bob vcctl exec "$JOB" 0 -- true
@@ -113,7 +119,7 @@ result() { awk -v m="$1" '$1 == m { print $3 }' "$2"; }
                     assert_equal "$way $m alice $(result "$m" "$out/alice")" "$way $m alice denied" ;;
             esac
         done <"$out/bob"
-        for m in cluster.show cluster.watch job.changed; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m denied"; done
+        for m in cluster.show cluster.watch cluster.resize elastic.set event.list lease.list lease.reclaim job.changed; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m denied"; done
         for m in image.show image.log; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m notfound"; done
         assert_equal "$way $(result cluster.show "$out/alice") $(result image.show "$out/alice")" "$way ok ok"
         assert_equal "$(result cluster.watch "$out/alice")" canceled # a notification came

@@ -470,6 +470,28 @@ static bool marked(void)
 	return access(path, F_OK) == 0;
 }
 
+// A lease's job: its prolog marks it, and no step but vc-lease runs in it.
+static void test_lease(void **state)
+{
+	(void)state;
+	char *other[] = {(char *)"/bin/true", NULL}, *step[] = {(char *)VC_LIBEXECDIR "/vc-lease", NULL};
+	if (geteuid() != 0)
+		skip(); // a mark is root's
+	clear_defaults();
+	setenv("SPANK_VCLUSTER_LEASE", "0123456789abcdef0123456789abcdef 7 99", 1);
+	assert_int_equal(prolog(), 0);
+	assert_false(marked());
+	unsetenv("SPANK_VCLUSTER_LEASE");
+	assert_int_equal(init(S_CTX_REMOTE), 0);
+	assert_int_equal(run_task(other, 1), -1);
+	assert_contains(fake.log, "only holds a host");
+	assert_int_equal(run_task(step, 1), 0);
+	assert_string_equal(step[0], VC_LIBEXECDIR "/vc-lease");
+	assert_int_equal(epilog(), 0); // no vcd answers here: that is logged
+	assert_int_equal(init(S_CTX_REMOTE), 0);
+	assert_int_equal(run_task(other, 1), 0);
+}
+
 static void test_job_scripts_of_plain_job(void **state)
 {
 	(void)state;
@@ -519,7 +541,7 @@ int main(void)
 		cmocka_unit_test(test_task),
 		cmocka_unit_test(test_batch),
 		cmocka_unit_test(test_batch_on_host),
-		cmocka_unit_test(test_marked),
+		cmocka_unit_test(test_marked), cmocka_unit_test(test_lease),
 		cmocka_unit_test(test_restarted),
 		cmocka_unit_test(test_multiprog_is_executed),
 		cmocka_unit_test(test_multiprog_wrapped_by_srun),

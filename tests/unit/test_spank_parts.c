@@ -44,6 +44,11 @@ static const struct {
 	 {.het = true, .container = true, .bcast = true, .multiprog = true, .no_program = true, .no_vcexec = true},
 	 TASK_PLAIN,
 	 NULL},
+	{"a lease's step", {.lease = true, .lease_step = true}, TASK_PLAIN, NULL},
+	{"a lease's script, which is vcd's", {.lease = true, .batch = true}, TASK_PLAIN, NULL},
+	{"another step in a lease's job", {.lease = true}, TASK_REFUSE, "only holds a host"},
+	{"a lease's step in a container", {.lease = true, .lease_step = true, .container = true}, TASK_REFUSE, "only holds a host"},
+	{"a lease's step in a cluster's job", {.lease = true, .lease_step = true, .marked = true}, TASK_REPLACE, NULL},
 	{"task", {.asked = true}, TASK_REPLACE, NULL},
 	{"task of a marked job", {.marked = true}, TASK_REPLACE, NULL},
 	{"batch", {.asked = true, .batch = true}, TASK_REPLACE, NULL},
@@ -78,15 +83,17 @@ static void test_decisions(void **state)
 static void test_decisions_fail_closed(void **state)
 {
 	(void)state;
-	for (unsigned bits = 0; bits < 1u << 11; bits++) {
+	for (unsigned bits = 0; bits < 1u << 13; bits++) {
 		const char *why = NULL;
 		struct task_facts f = {
 			.asked = bits & 1,	  .marked = bits & 2,	  .script_host = bits & 4, .batch = bits & 8,
 			.het = bits & 16,	  .container = bits & 32, .bcast = bits & 64,	   .multiprog = bits & 128,
 			.wrapped = bits & 256,	  .no_program = bits & 512, .no_vcexec = bits & 1024,
+			.lease = bits & 2048,	  .lease_step = bits & 4096,
 		};
 		bool plain = task_decide(&f, &why) == TASK_PLAIN;
-		bool may = (!f.asked && !f.marked) || (f.batch && f.script_host && !f.het);
+		bool lease = !f.lease || f.batch || (f.lease_step && !f.container);
+		bool may = (!f.asked && !f.marked && lease) || (f.batch && f.script_host && !f.het);
 		assert_int_equal(plain, may);
 	}
 }
