@@ -614,6 +614,32 @@ static void test_release_waits_for_host(void **state)
 	done(&epilog);
 }
 
+static void test_elastic_set(void **state)
+{
+	struct leases *l = *state;
+	struct rpc_request req;
+	ask("elastic.set", "{\"job\":100,\"set\":\"cod,weight=3\",\"paused\":true}");
+	const struct lease_cluster *c = leases_cluster(l, PRIMARY);
+	assert_string_equal(c->elastic.policy, "cod");
+	assert_int_equal(c->elastic.weight, 3);
+	assert_int_equal(call(&req, OWNER, "elastic.set", "{\"job\":100,\"priority\":9}"), -1);
+	assert_int_equal(req.err.code, VC_EDENIED);
+	done(&req);
+	assert_int_equal(call(&req, OWNER, "elastic.set", "{\"job\":100,\"set\":\"yield\"}"), -1);
+	assert_contains(req.err.text, "decides about no sizes");
+	done(&req);
+	assert_int_equal(call(&req, 2002, "elastic.show", "{\"job\":100}"), -1);
+	done(&req);
+	// a restarted controller knows it
+	hold_one(l);
+	stop_vcd(l);
+	*state = l = start_vcd();
+	c = leases_cluster(l, PRIMARY);
+	assert_true(c->paused);
+	assert_int_equal(c->elastic.weight, 3);
+	assert_int_equal(c->wanted, 2);
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -622,7 +648,7 @@ int main(void)
 		test(test_grow_and_shrink), test(test_who_may), test(test_dry_run), test(test_one_at_a_time), test(test_clash),
 		test(test_refused), test(test_restart_finds_job), test(test_restart_submits), test(test_restart_joins),
 		test(test_preempted), test(test_preempted_kills), test(test_signalled), test(test_ensure), test(test_join_fails),
-		test(test_release_waits_for_host),
+		test(test_release_waits_for_host), test(test_elastic_set),
 	};
 	return cmocka_run_group_tests_name("leases", tests, NULL, NULL);
 }
