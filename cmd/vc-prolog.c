@@ -78,22 +78,23 @@ static int get_u32(const char *name, uint32_t fallback, uint32_t *ret, struct vc
 	return 0;
 }
 
-// What is not such a text is somebody else's variable: the controller will not know the lease.
-static int get_lease(uint64_t *ret, struct vc_error *err)
+// A user can forge it: what is no such text is lease 0, which the controller does not know, and his job goes on as it is.
+static uint64_t get_lease(void)
 {
 	vc_autostrv char **words = NULL;
-	return vc_parse_list(LEASE_ENV, getenv(LEASE_ENV), ' ', 3, &words, err) < 0 || !words[1] ||
-		       vc_parse_u64(LEASE_ENV, words[1], 1, UINT64_MAX, ret, err) < 0
-		       ? -1
-		       : 0;
+	const char *text = getenv(LEASE_ENV);
+	uint64_t n = 0;
+	if (text && vc_parse_list(LEASE_ENV, text, ' ', 3, &words, NULL) == 0 && words[1])
+		(void)vc_parse_u64(LEASE_ENV, words[1], 1, UINT64_MAX, &n, NULL);
+	return n;
 }
 
 static int get_job(struct job *job, struct vc_error *err)
 {
 	job->cluster = getenv("SLURM_CLUSTER_NAME");
 	job->spec = getenv("SPANK_" VC_SPEC_CONTROL_NAME);
-	if (!job->spec && get_lease(&job->lease, err) < 0)
-		return -1;
+	if (!job->spec)
+		job->lease = get_lease();
 	if (!job->cluster)
 		job->cluster = "";
 	// PrologSlurmctld's name of it; SLURM_RESTART_COUNT is that of the hosts' hooks, for sites that call us from elsewhere
