@@ -43,7 +43,10 @@
 static const struct row {
 	const char *method, *params;
 } rows[] = {
+	{"cluster.grow", "{\"job\":%J,\"lease\":99,\"from\":1}"},
+	{"cluster.host", "{\"cluster\":\"" ID "\",\"host\":\"n1\"}"},
 	{"cluster.list", "{\"all\":true}"},
+	{"cluster.shrink", "{\"job\":%J,\"lease\":99,\"deadline_ms\":0,\"reason\":\"x\"}"},
 	{"cluster.show", "{\"job\":%J}"},
 	{"cluster.resize", "{\"job\":%J,\"by\":0,\"dry_run\":true}"},
 	{"cluster.status", "{\"slurm\":\"lab\",\"job\":%J}"},
@@ -62,8 +65,11 @@ static const struct row {
 	{"member.link", "{\"key\":\"" ID ID "\",\"slot\":1,\"seq\":1,\"udp\":1,\"tcp\":1}"},
 	{"member.message", "{\"cluster\":\"" ID "\",\"data\":\"\"}"},
 	{"member.fact", "{\"cluster\":\"" ID "\",\"event\":\"fail\",\"hosts\":[\"n1\"]}"},
+	{"host.join", "{\"cluster\":\"" ID "\"}"},
+	{"host.leave", "{\"cluster\":\"" ID "\"}"},
 	{"host.load", "{}"},
 	{"host.pause", "{\"cluster\":\"" ID "\",\"pause\":true}"},
+	{"host.plan", "{\"plan\":{}}"},
 	{"host.prepare", "{\"plan\":{}}"},
 	{"host.release", "{\"slurm\":\"lab\",\"job\":%J,\"restart\":0}"},
 	{"host.stage", "{\"cluster\":\"" ID "\",\"job\":%J}"},
