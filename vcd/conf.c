@@ -21,6 +21,7 @@
 #include "libvc/hostlist.h"
 #include "libvc/limits.h"
 #include "libvc/parse.h"
+#include "libvc/user.h"
 
 #define LIST_MAX 4096		       // items of one list; a site's hosts
 #define DURATION_MAX (7ull * 24 * 3600 * 1000) // ms; longer is a typing error
@@ -197,20 +198,6 @@ static int read_host(struct conf *conf, const struct option *o, const char *text
 	return 0;
 }
 
-// A user by name or number.
-static int find_user(const struct option *o, const char *text, uid_t *ret, struct vc_error *err)
-{
-	uint64_t number = 0;
-	const struct passwd *pw = getpwnam(text);
-	if (pw)
-		*ret = pw->pw_uid;
-	else if (vc_parse_u64(o->name, text, 0, UINT32_MAX - 1, &number, NULL) == 0)
-		*ret = (uid_t)number;
-	else
-		return vc_error_set(err, VC_EUSER, "%s: there is no user '%.100s' on this host", o->name, text);
-	return 0;
-}
-
 // "NAME", or "OWNER/NAME", which is kept as "UID/NAME": images know their owners by number.
 static int read_trusted(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
 {
@@ -221,7 +208,7 @@ static int read_trusted(struct conf *conf, const struct option *o, const char *t
 	vc_autofree char *owner = strndup(text, (size_t)(slash - text)), *item = NULL;
 	if (!owner)
 		return vc_error_errno(err, "%s", o->name);
-	if (find_user(o, owner, &uid, err) < 0)
+	if (vc_user_find(o->name, owner, &uid, err) < 0)
 		return -1;
 	if (asprintf(&item, "%lu%s", (unsigned long)uid, slash) < 0) {
 		item = NULL;
@@ -233,7 +220,7 @@ static int read_trusted(struct conf *conf, const struct option *o, const char *t
 static int read_slurm_user(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
 {
 	conf->slurm_uid = 0;
-	if (find_user(o, text, &conf->slurm_uid, err) < 0 && strcmp(text, o->def) != 0)
+	if (vc_user_find(o->name, text, &conf->slurm_uid, err) < 0 && strcmp(text, o->def) != 0)
 		return -1; // the default user may be absent where Slurm is not installed: then root alone is SlurmUser
 	return read_text(conf, o, text, err);
 }
@@ -241,7 +228,7 @@ static int read_slurm_user(struct conf *conf, const struct option *o, const char
 static int read_admin_user(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
 {
 	uid_t uid = 0;
-	if (find_user(o, text, &uid, err) < 0)
+	if (vc_user_find(o->name, text, &uid, err) < 0)
 		return -1;
 	uid_t *grown = reallocarray(conf->admin_uids, conf->n_admin_uids + 1, sizeof(*grown));
 	if (!grown)

@@ -691,7 +691,7 @@ static int image_list(struct rpc_request *req, void *ctx, struct vc_error *err)
 
 static int read_name(struct rpc_request *req, const char **ret, struct vc_error *err)
 {
-	return vc_json_str(rpc_params(req), "name", IMAGE_NAME_MAX + 12, ret, err);
+	return vc_json_str(rpc_params(req), "name", IMAGE_FROM_MAX, ret, err);
 }
 
 static int image_show(struct rpc_request *req, void *ctx, struct vc_error *err)

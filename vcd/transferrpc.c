@@ -307,7 +307,7 @@ static int image_stage(struct rpc_request *req, void *ctx, struct vc_error *err)
 	vc_autostrv char **hosts = NULL;
 	const char *name;
 	size_t n = 0;
-	if (vc_json_str(rpc_params(req), "name", IMAGE_NAME_MAX + 12, &name, err) < 0 ||
+	if (vc_json_str(rpc_params(req), "name", IMAGE_FROM_MAX, &name, err) < 0 ||
 	    rpc_param_hosts(req, &hosts, &n, err) < 0 || store_lookup(t->store, name, rpc_caller(req)->uid, &entry, err) < 0)
 		return -1;
 	struct stage *s = calloc(1, sizeof(*s));

@@ -74,6 +74,8 @@ static void test_a_base_image_counts_by_its_digest(void **state)
 	assert_int_equal(recipe_check_from("/x", NULL), -1);
 	assert_int_equal(recipe_check_from("12/", NULL), -1);
 	assert_int_equal(recipe_check_from("12/a/b", NULL), -1);
+	assert_int_equal(recipe_check_from("o.neil-x_y/mpich", NULL), 0);
+	assert_int_equal(recipe_check_from("a b/mpich", NULL), -1);
 }
 
 struct cached {

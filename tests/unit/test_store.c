@@ -135,7 +135,9 @@ static void test_visibility(void **state)
 	assert_string_equal(r.digest, root.digest);
 	assert_int_equal(store_lookup(e->s, "1001/img", 1002, &r, NULL), 0);
 	assert_string_equal(r.digest, other.digest);
-	static const char *const refused[] = {"hidden", "1001/hidden", "1000/img", "none", "x/img", "99999999999/img", ""};
+	assert_int_equal(store_lookup(e->s, "root/img", 1000, &r, NULL), 0);
+	assert_string_equal(r.digest, root.digest);
+	static const char *const refused[] = {"hidden", "1001/hidden", "1000/img", "none", "no-such-user/img", "/img", "99999999999/img", ""};
 	for (size_t i = 0; i < VC_ARRAY_LEN(refused); i++)
 		assert_int_equal(store_lookup(e->s, refused[i], 1002, &r, NULL), -1);
 	assert_int_equal(store_lookup(e->s, hidden.digest, 1002, &r, NULL), -1); // a digest is not a name

@@ -6,7 +6,7 @@
 #include "libvc/limits.h"
 
 #define IMAGE_NAME_MAX 64			// bytes; as VC_NAME_MAX, a file name in the store
-#define IMAGE_FROM_MAX 75			// bytes of UID/NAME
+#define IMAGE_FROM_MAX 97			// bytes of OWNER/NAME, 32 of a user's name
 #define IMAGE_SUITE_MAX 32			// bytes of a Debian release's name
 #define IMAGE_PACKAGE_MAX VC_PACKAGE_LEN_MAX	// bytes of name=version
 #define IMAGE_FILES_MAX 256			// files of one recipe

@@ -10,6 +10,7 @@
 #include "libvc/json.h"
 #include "libvc/limits.h"
 #include "libvc/spec.h"
+#include "libvc/user.h"
 #include "vcd/image/recipe_int.h"
 
 #define LOWER "abcdefghijklmnopqrstuvwxyz"
@@ -60,12 +61,14 @@ int recipe_check_name(const char *name, struct vc_error *err)
 			    IMAGE_NAME_MAX);
 }
 
-// NAME, or UID/NAME for another owner's public image.
+// NAME, or OWNER/NAME for another owner's public image.
 int recipe_check_from(const char *from, struct vc_error *err)
 {
 	const char *slash = strchr(from, '/');
-	if (slash && (slash == from || strspn(from, DIGITS) != (size_t)(slash - from) || slash - from > 10))
-		return vc_error_set(err, VC_EUSER, "image '%.80s' must be NAME or UID/NAME", from);
+	size_t len = slash ? (size_t)(slash - from) : 0;
+	bool is_user = len <= VC_USER_MAX && strchr(LOWER UPPER DIGITS "_", from[0]) && strspn(from, LOWER UPPER DIGITS "._+-@") == len;
+	if (slash && (len == 0 || !is_user))
+		return vc_error_set(err, VC_EUSER, "image '%.80s' must be NAME or OWNER/NAME", from);
 	return recipe_check_name(slash ? slash + 1 : from, err);
 }
 

@@ -38,7 +38,7 @@ struct recipe {
 	char *suite;			      // RECIPE_BASE_DEBIAN
 	char import_digest[DIGEST_HEX_LEN];   // RECIPE_BASE_IMPORT: SHA-256 of the tar as it is, compressed or not
 	uint64_t import_size;		      // bytes of that tar
-	char *from;			      // RECIPE_BASE_IMAGE: NAME or UID/NAME, as the user wrote it
+	char *from;			      // RECIPE_BASE_IMAGE: NAME or OWNER/NAME, as the user wrote it
 	char from_digest[DIGEST_HEX_LEN];     // and the image that the controller found under that name; "" before
 	char *import_path;		      // where the client found it; never in the JSON
 	char **packages;		      // NULL-terminated: name or name=version

@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "libvc/cleanup.h"
-#include "libvc/parse.h"
+#include "libvc/user.h"
 #include "vcd/image/chunks.h"
 #include "vcd/image/recipe.h"
 #include "vcd/image/store_file.h"
@@ -364,20 +364,22 @@ static const struct store_record *best_record(const struct store *s, const char 
 	return best;
 }
 
+// The owner whom the first `len` bytes name.
+static int find_owner(const char *name, size_t len, uid_t *ret)
+{
+	char text[VC_USER_MAX + 1] = "";
+	if (len >= sizeof(text))
+		return -1;
+	memcpy(text, name, len);
+	return vc_user_find("owner", text, ret, NULL);
+}
+
 int store_lookup(struct store *s, const char *name, uid_t uid, struct store_entry *ret, struct vc_error *err)
 {
 	const char *slash = strchr(name, '/');
 	uid_t owner = 0;
-	if (slash) {
-		char text[16] = "";
-		uint64_t value = 0;
-		if ((size_t)(slash - name) >= sizeof(text))
-			return not_found(name, err);
-		memcpy(text, name, (size_t)(slash - name));
-		if (vc_parse_u64("owner", text, 0, UINT32_MAX - 1, &value, err) < 0)
-			return -1;
-		owner = (uid_t)value;
-	}
+	if (slash && find_owner(name, (size_t)(slash - name), &owner) < 0)
+		return not_found(name, err);
 	pthread_mutex_lock(&s->lock);
 	const struct store_record *record = best_record(s, slash ? slash + 1 : name, uid, slash ? &owner : NULL);
 	if (record)

@@ -64,7 +64,7 @@ int store_publish(struct store *s, const char *build_dir, const struct store_nam
 		  struct vc_error *err);
 // Gives a further name to an image that is there.
 int store_name(struct store *s, const char *digest, const struct store_name *name, struct store_entry *ret, struct vc_error *err);
-// Rule: the user's own image of that name, else root's public one, else the oldest public one. "UID/NAME" names
+// Rule: the user's own image of that name, else root's public one, else the oldest public one. "OWNER/NAME" names
 // an owner. VC_ENOTFOUND covers "not yours" as well.
 int store_lookup(struct store *s, const char *name, uid_t uid, struct store_entry *ret, struct vc_error *err);
 // What uid may see (root: everything, also images without a name). Free *ret with free().
