@@ -19,7 +19,6 @@
 #include "libvc/log.h"
 
 #define QUEUE_MAX 1024	// jobs waiting in one pool; a host has at most 64 members and some transfers
-#define HUNG_MAX 32	// threads written off in one pool; each holds a stack and perhaps a libvirt connection
 #define WHAT_MAX 160	// bytes of a job's name
 #define SWEEP_MS 100	// how often deadlines are looked at; they are seconds
 
@@ -216,7 +215,7 @@ static void job_expire(struct work *w, struct work_job *job)
 		job->lost = true;
 		job->pool->hung++;
 		job->pool->want++;
-		if (job->pool->hung <= HUNG_MAX && thread_start(s, job->pool) != 0)
+		if (job->pool->hung <= WORK_HUNG_MAX && thread_start(s, job->pool) != 0)
 			vc_log_err("%s: no thread to replace the hung one", job->what);
 	}
 	pthread_mutex_unlock(&s->lock);
@@ -319,7 +318,7 @@ struct work *work_create(uv_loop_t *loop, unsigned general_threads, unsigned hv_
 
 static int check_room(struct pool *pool, const char *what, struct vc_error *err)
 {
-	if (pool->hung >= HUNG_MAX)
+	if (pool->hung >= WORK_HUNG_MAX)
 		return vc_error_set(err, VC_EHOST, "%s: %u workers of this kind hang: restart vcd when the cause is gone", what,
 				    pool->hung);
 	if (pool->queued >= QUEUE_MAX)

@@ -13,6 +13,8 @@
 
 #include "libvc/error.h"
 
+#define WORK_HUNG_MAX 32 // threads written off in one pool; each holds a stack and perhaps a libvirt connection
+
 struct work;
 struct work_job;
 

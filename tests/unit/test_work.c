@@ -107,6 +107,42 @@ static void test_hung(void **state)
 	sem_destroy(&gate);
 }
 
+// A libvirt that hangs costs a thread per call, and no more than WORK_HUNG_MAX: then calls are refused, with the reason, until
+// some come back.
+static void test_hung_bound(void **state)
+{
+	(void)state;
+	uv_loop_t loop;
+	sem_t gate;
+	uv_loop_init(&loop);
+	sem_init(&gate, 0, 0);
+	struct work *w = work_create(&loop, 1, 2, NULL);
+	struct item hung[4 * WORK_HUNG_MAX], other = {0};
+	size_t n = 0;
+	struct work_args args = {.pool = WORK_HV, .what = "one more", .deadline_ms = 100, .run = item_run, .done = item_done, .ctx = &other};
+	struct vc_error err = VC_ERROR_INIT;
+	while (work_stats(w, WORK_HV).hung < WORK_HUNG_MAX) { // on a busy machine some are not begun within their time
+		assert_true(n < VC_ARRAY_LEN(hung));
+		hung[n] = (struct item){.gate = &gate};
+		submit(w, WORK_HV, &hung[n], 100, NULL);
+		run_until(&loop, &hung[n++].done, 1);
+	}
+	assert_int_equal(work_submit(w, &args, NULL, &err), -1);
+	assert_int_equal(err.code, VC_EHOST);
+	assert_string_equal(err.text, "one more: 32 workers of this kind hang: restart vcd when the cause is gone");
+	submit(w, WORK_GENERAL, &other, 8000, NULL); // the other pool has its own threads
+	run_until(&loop, &other.done, 1);
+	for (size_t i = 0; i < n; i++)
+		sem_post(&gate);
+	for (size_t i = 0; i < n; i++)
+		run_until(&loop, &hung[i].released, 1);
+	assert_int_equal(work_stats(w, WORK_HV).hung, 0);
+	submit(w, WORK_HV, &other, 8000, NULL);
+	run_until(&loop, &other.done, 2);
+	finish(&loop, w);
+	sem_destroy(&gate);
+}
+
 static void test_queued_too_long(void **state)
 {
 	(void)state;
@@ -164,6 +200,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_results),
 		cmocka_unit_test(test_hung),
+		cmocka_unit_test(test_hung_bound),
 		cmocka_unit_test(test_queued_too_long),
 		cmocka_unit_test(test_stop),
 	};
