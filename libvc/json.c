@@ -209,17 +209,9 @@ int vc_json_add(struct json_object *obj, const char *key, struct json_object *va
 	return 0;
 }
 
-static bool is_utf8(const char *s)
-{
-	size_t n = 1;
-	for (; *s && n; s += n)
-		n = vc_utf8_len(s);
-	return n > 0;
-}
-
 int vc_json_add_str(struct json_object *obj, const char *key, const char *value)
 {
-	if (!value || is_utf8(value))
+	if (!value || vc_is_utf8(value))
 		return value ? vc_json_add(obj, key, json_object_new_string(value)) : 0;
 	vc_autofree char *copy = strdup(value);
 	for (char *p = copy; p && *p;) {

@@ -140,3 +140,11 @@ size_t vc_utf8_len(const char *text)
 	}
 	return 0;
 }
+
+bool vc_is_utf8(const char *s)
+{
+	size_t n = 1;
+	for (; *s && n; s += n)
+		n = vc_utf8_len(s);
+	return n > 0;
+}

@@ -3,6 +3,7 @@
 #ifndef LIBVC_PARSE_H
 #define LIBVC_PARSE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,5 +21,6 @@ int vc_parse_list(const char *what, const char *s, char sep, size_t max_items, c
 
 // Bytes of the UTF-8 sequence at s (a zero byte is one), 0 when there is none.
 size_t vc_utf8_len(const char *s);
+bool vc_is_utf8(const char *s);
 
 #endif

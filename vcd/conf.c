@@ -74,6 +74,8 @@ static int read_host_name(struct conf *conf, const struct option *o, const char 
 	char host[VC_HOSTNAME_MAX + 1] = "";
 	if (strlen(text) > VC_HOSTNAME_MAX)
 		return vc_error_set(err, VC_EUSER, "%s: more than %d bytes", o->name, VC_HOSTNAME_MAX);
+	if (!vc_is_utf8(text))
+		return vc_error_set(err, VC_EUSER, "%s: '%s' is not UTF-8, which a NodeName must be for virtual clusters", o->name, text);
 	if (*text)
 		return read_text(conf, o, text, err);
 	if (gethostname(host, sizeof(host) - 1) < 0)
@@ -166,6 +168,8 @@ static int split_host(const char *text, struct conf_host *host, struct vc_error 
 	const char *addr = strchr(text, '=');
 	if (!addr || addr == text || addr - text > VC_HOSTNAME_MAX)
 		return vc_error_set(err, VC_EUSER, "hosts: '%.100s' is not NAME=ADDRESS[:PORT]", text);
+	if (!vc_is_utf8(text))
+		return vc_error_set(err, VC_EUSER, "hosts: '%.100s' is not UTF-8", text);
 	const char *v6_end = *++addr == '[' ? strchr(addr, ']') : NULL;
 	const char *colon = v6_end ? (v6_end[1] ? v6_end + 1 : NULL) : strchr(addr, ':');
 	if (colon && !v6_end && strchr(colon + 1, ':'))

@@ -182,6 +182,8 @@ static int fill_host(const struct snapshot *snap, const slurm_job_info_t *job, c
 	const node_info_t *node = find_node(snap->nodes, name);
 	if (!node)
 		return vc_error_set(err, VC_EHOST, "slurmctld does not know node %s of job %u", name, job->job_id);
+	if (!vc_is_utf8(name))
+		return vc_error_set(err, VC_EHOST, "node %s: its NodeName in slurm.conf is not UTF-8: no virtual cluster can use it", name);
 	host->name = strdup(name);
 	if (!host->name)
 		return vc_error_errno(err, "node %s", name);

@@ -106,6 +106,8 @@ static void test_mistakes(void **state)
 		{"network = \"10.42.0.0\"\n", ":1:", "network"},
 		{"vni-range = \"9-3\"\n", ":1:", "vni-range"},
 		{"hosts = {\"n1=10.0.0.1\",\n\"n2\"}\n", ":2:", "NAME=ADDRESS"},
+		{"hosts = {\"n\377=10.0.0.1\"}\n", ":1:", "not UTF-8"},
+		{"host-name = \"n\377\"\n", ":1:", "not UTF-8"},
 		{"hypervisor = xen\n", ":1:", "xen"},
 		{"guest-link = wire\n", ":1:", "wire"},
 		{"fencing = stonith\n", ":1:", "stonith"},
