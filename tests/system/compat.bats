@@ -3,17 +3,14 @@
 # Slurm as Slurm: each row of compat.table runs on bare hosts and in a virtual cluster, and what it prints, its status
 # and what sacct says of it are the same, or differ as the table says. docs/compatibility.md shows that table.
 #
-# In a lab of its own (COMPAT_LAB_ID), with accounting and partitions for preemption. The rows of all groups run beside
+# In a lab of its own, with accounting and partitions for preemption. The rows of all groups run beside
 # each other from the start of the file; the tests wait for them. What waits for a time limit costs time and no
 # processor: it comes first, and the rest is done meanwhile.
 
 load helper
 . "$BATS_TEST_DIRNAME/compat.bash"
 
-export COMPAT_LAB_ID=${COMPAT_LAB_ID:-$(((VCLAB_ID + 50) % 100))}
-STAGE=${BUILD:-$TOP/_build}/stage.tested
-export VCLAB_ID=$COMPAT_LAB_ID
-ROWS_HOME=/var/tmp/vclab-$VCLAB_ID/home/alice/compat
+ROWS_HOME=/var/tmp/vclab-$VCLAB_OTHER_ID/home/alice/compat
 
 slurm_conf() {
     cat <<'CONF'
@@ -69,9 +66,7 @@ step_rows() {
 setup_file() {
     local mode
     slurm_conf >"$BATS_FILE_TMPDIR/slurm.conf"
-    [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
-    lab up --hosts 4 --cpus 16 --mem 8192 --accounting --slurm-conf "$BATS_FILE_TMPDIR/slurm.conf" \
-        --stage "$STAGE" 3>&-
+    other_lab_up --hosts 4 --cpus 16 --mem 8192 --accounting --slurm-conf "$BATS_FILE_TMPDIR/slurm.conf"
     import_busybox alice busybox
     unpack
     background operator operator
@@ -88,7 +83,7 @@ setup_file() {
 teardown_file() {
     local pid
     for pid in "$BATS_FILE_TMPDIR"/*.pid; do kill "$(cat "$pid")" 2>/dev/null || true; done
-    lab down
+    other_lab_down
 }
 
 teardown() { dump_logs; }

@@ -9,14 +9,10 @@
 
 load helper
 
-CPUS_LAB=${VCLAB_OTHER_ID:-$(((VCLAB_ID + 50) % 100))}
-
 setup_file() {
     require_vcd
     [ "$(nproc --all)" -ge 2 ] || skip "this machine has one processor"
-    export VCLAB_ID=$CPUS_LAB
-    [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
-    lab up --hosts 1 --cpus 2 --stage "${BUILD:-$TOP/_build}/stage.tested" 3>&-
+    other_lab_up --hosts 1 --cpus 2
     import_busybox alice cpus
     as alice sh -c 'cat >cpus.sh' <<'SCRIPT'
 allowed='$(sed -n "s/^Cpus_allowed_list:[[:space:]]*//p" /proc/self/status)'
@@ -37,14 +33,9 @@ SCRIPT
     wait
 }
 
-teardown_file() {
-    VCLAB_ID=$CPUS_LAB lab down
-}
+teardown_file() { other_lab_down; }
 
-setup() {
-    export VCLAB_ID=$CPUS_LAB
-    cat "$BATS_FILE_TMPDIR/out" "$BATS_FILE_TMPDIR/pins"
-}
+setup() { cat "$BATS_FILE_TMPDIR/out" "$BATS_FILE_TMPDIR/pins"; }
 
 teardown() { dump_logs; }
 

@@ -6,6 +6,9 @@ TOP=${TOP:-$(readlink -f "${BASH_SOURCE[0]%/*}/../..")}
 VCLAB=${VCLAB:-$TOP/contrib/lab/vclab}
 export VCLAB_ID=${VCLAB_ID:-0}
 
+# The second lab's number, for files that need other hosts than the run's lab has; exported before VCLAB_ID changes.
+export VCLAB_OTHER_ID=${VCLAB_OTHER_ID:-$(((VCLAB_ID + 50) % 100))}
+
 lab() { "$VCLAB" "$@"; }
 
 # lab_exec HOST [OPTIONS] COMMAND...
@@ -15,6 +18,22 @@ lab_exec() { "$VCLAB" exec "$@"; }
 as() { "$VCLAB" exec ctl --user "$1" "${@:2}"; }
 
 lab_hosts() { (eval "$(lab env)"; echo "$VCLAB_HOSTS"); }
+
+# other_lab_up OPTIONS: the second lab, with what is tested; from setup_file on it is this file's lab
+other_lab_up() {
+    export VCLAB_ID=$VCLAB_OTHER_ID
+    [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
+    lab up --stage "${BUILD:-$TOP/_build}/stage.tested" "$@" >&2 3>&-
+}
+
+# other_lab_down: what a sanitizer reported there fails the file
+other_lab_down() {
+    local hosts=/var/tmp/vclab-$VCLAB_OTHER_ID/hosts reports
+    reports=$(grep -lE 'ERROR: (Address|Leak)Sanitizer|runtime error:' "$hosts"/*/var/log/vclab/{*.log,sanitizers/*} 2>/dev/null || true)
+    [ -z "$reports" ] || cat $reports >&2
+    VCLAB_ID=$VCLAB_OTHER_ID lab down >&2
+    [ -z "$reports" ]
+}
 
 require_vcd() {
     (eval "$(lab env)"; [ "$VCLAB_VCD" = yes ]) || skip "the stage has no vcd"

@@ -8,9 +8,9 @@ load helper
 teardown() { dump_logs; }
 
 # the second lab of this file, apart from the shared one
-other() { VCLAB_ID=$(((VCLAB_ID + 50) % 100)) "$VCLAB" "$@"; }
-other_state() { echo "/var/tmp/vclab-$(((VCLAB_ID + 50) % 100))"; }
-other_cgroups() { find /sys/fs/cgroup -maxdepth 2 -name "vclab-$(((VCLAB_ID + 50) % 100))"; }
+other() { VCLAB_ID=$VCLAB_OTHER_ID "$VCLAB" "$@"; }
+other_state() { echo "/var/tmp/vclab-$VCLAB_OTHER_ID"; }
+other_cgroups() { find /sys/fs/cgroup -maxdepth 2 -name "vclab-$VCLAB_OTHER_ID"; }
 
 assert_other_is_gone() {
     assert_equal "$(other_cgroups)" ""
@@ -131,7 +131,7 @@ no_process_of() { ! find /sys/fs/cgroup/*/vclab-"$VCLAB_ID"/"$1" -name cgroup.pr
 @test "lab: down removes what a killed up has left" {
     local pid
     links=$(ip -br link)
-    VCLAB_ID=$(((VCLAB_ID + 50) % 100)) "$VCLAB" up --hosts 1 --no-vcd >/dev/null 2>&1 3>&- &
+    VCLAB_ID=$VCLAB_OTHER_ID "$VCLAB" up --hosts 1 --no-vcd >/dev/null 2>&1 3>&- &
     pid=$!
     wait_until 10 "the first host of the second lab" test -s "$(other_state)/hosts/ctl/pid"
     kill -KILL "$pid"

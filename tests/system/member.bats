@@ -3,7 +3,7 @@
 # Membership between real hosts: a vcd that dies and returns, a host that loses its power under a --no-kill job, a vcd that is
 # stopped past every limit, a cluster of two that is cut in half. The survivors' guests must read the next view.
 #
-# A lab of three hosts of its own (the number after the run's lab), up only while this file runs. The image is busybox alone.
+# A lab of three hosts of its own, up only while this file runs. The image is busybox alone.
 
 load helper
 
@@ -11,21 +11,12 @@ IMAGE=member-tiny
 
 setup_file() {
     require_vcd
-    export VCLAB_ID=$((VCLAB_ID + 1))
-    [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
     echo 'view-hook = "/run/site-hook"' >"$BATS_FILE_TMPDIR/vcd.conf"
-    lab up --hosts 3 --vcd-conf "$BATS_FILE_TMPDIR/vcd.conf" --stage "${BUILD:-$TOP/_build}/stage.tested" >&2
+    other_lab_up --hosts 3 --vcd-conf "$BATS_FILE_TMPDIR/vcd.conf"
     import_busybox alice "$IMAGE"
 }
 
-teardown_file() {
-    local reports
-    reports=$(grep -lE 'ERROR: (Address|Leak)Sanitizer|runtime error:' "/var/tmp/vclab-$VCLAB_ID"/hosts/*/var/log/vclab/*.log \
-        "/var/tmp/vclab-$VCLAB_ID"/hosts/*/var/log/vclab/sanitizers/* 2>/dev/null || true)
-    [ -z "$reports" ] || cat $reports >&2
-    lab down >&2
-    [ -z "$reports" ]
-}
+teardown_file() { other_lab_down; }
 
 setup() { [ ! -e "$BATS_FILE_TMPDIR/job" ] || JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
 

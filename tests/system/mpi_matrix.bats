@@ -5,14 +5,11 @@
 
 load helper
 
-MATRIX_LAB=${VCLAB_OTHER_ID:-$(((VCLAB_ID + 50) % 100))}
-
 setup_file() {
     local program library
     [ -n "${VC_FULL:-}" ] || return 0
-    export BATS_TEST_TIMEOUT=900 VCLAB_ID=$MATRIX_LAB
-    [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
-    lab up --hosts 4 --mem 6000 --stage "${BUILD:-$TOP/_build}/stage.tested" 3>&-
+    export BATS_TEST_TIMEOUT=900
+    other_lab_up --hosts 4 --mem 6000
     as alice mkdir -p mpi
     for program in locality suite; do
         as alice sh -c "cat >$program.c" <"$TOP/tests/mpi/$program.c"
@@ -22,12 +19,9 @@ setup_file() {
     as alice vcctl image build hpcc.recipe
 }
 
-teardown_file() { [ -z "${VC_FULL:-}" ] || VCLAB_ID=$MATRIX_LAB lab down; }
+teardown_file() { [ -z "${VC_FULL:-}" ] || other_lab_down; }
 
-setup() {
-    [ -n "${VC_FULL:-}" ] || skip "sixteen clusters take a quarter of an hour: tests/run --long"
-    export VCLAB_ID=$MATRIX_LAB
-}
+setup() { [ -n "${VC_FULL:-}" ] || skip "sixteen clusters take a quarter of an hour: tests/run --long"; }
 
 teardown() { dump_logs; }
 

@@ -14,7 +14,7 @@ WIRE=40mbit # 3.4 s for the image
 STEP_SECONDS=120
 chain() {
     local status=0
-    VCLAB_ID=$(((VCLAB_ID + 50) % 100)) timeout -k 10 "$STEP_SECONDS" "$VCLAB" "$@" 3>&- || status=$?
+    VCLAB_ID=$VCLAB_OTHER_ID timeout -k 10 "$STEP_SECONDS" "$VCLAB" "$@" 3>&- || status=$?
     [ "$status" -ne 124 ] || echo "vclab $* took longer than $STEP_SECONDS s" >&2
     return "$status"
 }
@@ -22,9 +22,7 @@ on() { chain exec "$@"; }
 
 setup_file() {
     require_vcd
-    eval "$(lab env)"
-    chain down >/dev/null 2>&1 || true
-    chain up --hosts "$HOSTS" --stage "$(ls -d "$VCLAB_STATE"/stages/* | sort -V | tail -n1)" --slurm-plugins no
+    other_lab_up --hosts "$HOSTS" --slurm-plugins no
     local host
     for host in ctl n1 n2 n3 n4; do
         on "$host" tc qdisc add dev eth0 root tbf rate "$WIRE" burst 32kb latency 50ms
@@ -32,7 +30,7 @@ setup_file() {
     new_image base
 }
 
-teardown_file() { chain down; }
+teardown_file() { other_lab_down; }
 
 teardown() {
     local host
