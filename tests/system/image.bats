@@ -241,9 +241,11 @@ array_is_over() { [ -z "$(lab_exec ctl squeue -hr -j "$JOB")" ]; }
 @test "the tasks of a job array share one build of their image: each runs, nothing is left" {
     local n=6 before
     [ -z "${VC_FULL:-}" ] || n=100
+    recipe alice deb.recipe 'name = deb'
+    as alice vcctl image build deb.recipe
     before=$(published)
     as alice sh -c 'rm -rf array && mkdir array'
-    submit alice --array="1-$n" -N1 -c1 --mem=400 --vcluster=deb --vcluster-packages=figlet --vcluster-mem=300M -o array/%a \
+    submit alice --array="1-$n" -N1 -c1 --mem=450 --vcluster=deb --vcluster-packages=figlet --vcluster-mem=300M -o array/%a \
         --wrap='figlet -v >/dev/null && echo "task $SLURM_ARRAY_TASK_ID in vc$SLURM_JOB_ID: $(hostname)"'
     wait_until $((120 + 10 * n)) "the $n tasks of array $JOB" array_is_over
     as alice sh -c 'cat array/*' >"$BATS_TEST_TMPDIR/said"
