@@ -65,6 +65,30 @@ odd_is_idle() { lab_exec ctl sinfo -hN -t idle -o %N | grep -qxF "$ODD_NODE"; }
     assert_contains "$(python3 -c 'import json,sys; print(*json.load(sys.stdin)["hosts"])' <<<"$output")" "$ODD_NODE"
 }
 
+name_no_utf8() {
+    RENAMED=yes
+    local host
+    for host in ctl n1 n2; do
+        lab_exec "$host" sh -ec 'cd /etc/slurm; cp slurm.conf slurm.conf.kept; cp /etc/vcluster/vcd.conf /etc/vcluster/vcd.conf.kept
+            LC_ALL=C sed -i "s/^NodeName=n\[1-2\]\(.*\)/NodeName=n1\1\nNodeName=$1 NodeHostname=n2 NodeAddr=n2\1/" slurm.conf' sh $'odd\377'
+    done
+    restart_daemons
+}
+odd_answers() { lab_exec ctl sinfo -hN -t idle -o %N | LC_ALL=C grep -qaxF $'odd\377'; }
+
+@test "a host whose NodeName is not UTF-8 runs plain jobs; a cluster on it is refused with that reason" {
+    [ -n "${VC_FULL:-}" ] || skip "it restarts Slurm twice for one message: tests/run --long"
+    name_no_utf8
+    wait_until 60 "that host to be idle" odd_answers
+    submit alice -N2 --mem=64 -o plain.out --wrap='srun -N2 -n2 hostname'
+    wait_job "$JOB" 60
+    assert_job_completed "$JOB"
+    submit alice -N2 --mem=400 --vcluster="$IMAGE" --wrap=hostname
+    wait_job "$JOB" 60
+    assert_equal "$(job_state "$JOB")" FAILED
+    assert_contains "$(job_output "$JOB")" "its NodeName in slurm.conf is not UTF-8"
+}
+
 # Arguments, a directory and a variable with quotes, blanks, newlines, backslashes, dollars, bytes that are not UTF-8, and
 # nothing at all. The task prints all of it in hex; bare Slurm and the cluster must print the same.
 odd_script() {
