@@ -50,6 +50,8 @@ static const struct set_row set_rows[] = {
 	{"vcluster-mount", "/a/../etc:/data", "not an absolute path"},
 	{"vcluster-mount", "/data:/", "place of the guest's own"},
 	{"vcluster-mount", "/data:/proc/sys", "place of the guest's own"},
+	{"vcluster-mount", "/data:/sys", "place of the guest's own"},
+	{"vcluster-mount", "/data:/dev/shm", "place of the guest's own"},
 	{"vcluster-mount", "/data:/run/vcluster/bin", "place of the guest's own"},
 	{"vcluster-mount", "/data:/run", "place of the guest's own"},
 	{"vcluster-mount", "/a:/b,/c:/b", "two mounts on '/b'"},

@@ -205,6 +205,13 @@ static void check_again(struct env *e, const struct op *op)
 		assert_int_equal(store_lookup(e->s, op->brings, 1000, &entry, NULL), 0);
 }
 
+// What did not come to the disk must not be called done.
+static bool must_fail(const struct op *op, enum libcfault kind)
+{
+	bool makes = op->run == op_publish || op->run == op_replace || op->run == op_receive;
+	return makes && (kind == LIBCFAULT_FSYNC || kind == LIBCFAULT_RENAME);
+}
+
 // Every second time the store is opened anew before the operation is done again.
 static bool try_one(void *env, const void *of, enum libcfault kind, unsigned n)
 {
@@ -220,6 +227,8 @@ static bool try_one(void *env, const void *of, enum libcfault kind, unsigned n)
 		fail_msg("%s: %s", op->name, err.text);
 	if (rc < 0)
 		assert_true(err.code != 0 && err.text[0]);
+	else if (hit && must_fail(op, kind))
+		fail_msg("%s: is done, although call %u of kind %u failed", op->name, n, kind);
 	if (!e->s) {
 		assert_int_equal(op_reopen(e, &err), 0);
 		check_base(e, op, false);
