@@ -34,6 +34,8 @@ struct slurmcheck {
 
 // --- slurm.conf ---
 
+#define BATCH_START_MIN_S 60 // of BatchStartTimeout: machines of a busy host, or an image on its way, take longer than its 10 s
+
 static bool is_vc_prolog(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -51,6 +53,8 @@ const char *slurmcheck_conf(const struct slurmctl_setup *s, unsigned i, bool *re
 		{!s->epilog[0], true, "slurm.conf has no EpilogSlurmctld: clusters are released late"},
 		{s->epilog[0] && !is_vc_prolog(s->epilog), false, "EpilogSlurmctld is a program of the site's, which has to call vc-prolog"},
 		{!s->allocation_prolog, true, "PrologFlags of slurm.conf has neither Alloc nor Contain: hosts are not prepared before their tasks"},
+		{s->batch_start_s < BATCH_START_MIN_S, false, "BatchStartTimeout of slurm.conf is shorter than a start may take: when a host "
+			"registers just before the batch script is sent, slurmctld takes it for lost and requeues the job; set 300"},
 	};
 	for (size_t at = 0; at < VC_ARRAY_LEN(all); at++) {
 		if (!all[at].found || i-- > 0)

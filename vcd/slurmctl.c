@@ -384,6 +384,7 @@ static int fill_setup(const slurm_conf_t *conf, struct slurmctl_setup *s, struct
 		.job_submit = copy_text(conf->job_submit_plugins),
 		.version = copy_text(conf->version),
 		.kill_wait_s = conf->kill_wait,
+		.batch_start_s = conf->batch_start_timeout,
 		.allocation_prolog = conf->prolog_flags & (PROLOG_FLAG_ALLOC | PROLOG_FLAG_CONTAIN),
 	};
 	if (s->prolog && s->epilog && s->plugin_dir && s->plugstack && s->job_submit && s->version)

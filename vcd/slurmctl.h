@@ -54,6 +54,7 @@ struct slurmctl_setup {
 	char *job_submit;	    // JobSubmitPlugins
 	char *version;		    // slurmctld's, "22.05.8"
 	unsigned kill_wait_s;	    // KillWait: from SIGTERM to SIGKILL
+	unsigned batch_start_s;	    // BatchStartTimeout, which slurmctld counts from the allocation on
 	bool allocation_prolog;	    // PrologFlags has Alloc or Contain
 };
 int slurmctl_load_setup(struct slurmctl *ctl, struct slurmctl_setup *ret, struct vc_error *err);

@@ -64,12 +64,13 @@ static void test_conf(void **state)
 		struct slurmctl_setup setup;
 		unsigned findings, errors;
 	} cases[] = {
-		{{.prolog = good, .epilog = good, .allocation_prolog = true}, 0, 0},
-		{{.prolog = own, .epilog = own, .allocation_prolog = true}, 2, 0},
-		{{.prolog = none, .epilog = good, .allocation_prolog = true}, 1, 1},
-		{{.prolog = own, .epilog = none, .allocation_prolog = true}, 2, 1},
-		{{.prolog = good, .epilog = good, .allocation_prolog = false}, 1, 1},
-		{{.prolog = none, .epilog = none, .allocation_prolog = false}, 3, 3},
+		{{.prolog = good, .epilog = good, .allocation_prolog = true, .batch_start_s = 300}, 0, 0},
+		{{.prolog = good, .epilog = good, .allocation_prolog = true, .batch_start_s = 10}, 1, 0},
+		{{.prolog = own, .epilog = own, .allocation_prolog = true, .batch_start_s = 300}, 2, 0},
+		{{.prolog = none, .epilog = good, .allocation_prolog = true, .batch_start_s = 300}, 1, 1},
+		{{.prolog = own, .epilog = none, .allocation_prolog = true, .batch_start_s = 300}, 2, 1},
+		{{.prolog = good, .epilog = good, .allocation_prolog = false, .batch_start_s = 300}, 1, 1},
+		{{.prolog = none, .epilog = none, .allocation_prolog = false, .batch_start_s = 300}, 3, 3},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		unsigned errors;
