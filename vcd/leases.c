@@ -384,6 +384,13 @@ static int start(struct leases *l, struct vc_error *err)
 	uv_timer_start(l->tick, tick, LEASES_TICK_MS, LEASES_TICK_MS);
 	if (l->book.n == 0)
 		return 0;
+	for (size_t i = 0; i < l->book.n; i++) { // the history has these states already
+		struct lease_run *run = leases_run(l, l->book.leases[i].id);
+		if (!run)
+			return vc_error_errno(err, "leases");
+		run->known = true;
+		run->told = l->book.leases[i].state;
+	}
 	leases_settle(l); // what a crash may have lost is done again; a lease without a job waits for slurmctld's list
 	leases_look(l);
 	return 0;

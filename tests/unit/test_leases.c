@@ -509,6 +509,12 @@ static void test_restart_submits(void **state)
 	assert_int_equal(lease(l, 1)->state, LEASE_PENDING);
 }
 
+static int count_event(const struct state_event *e, void *ctx)
+{
+	*(size_t *)ctx += strcmp(e->what, "lease") == 0;
+	return 0;
+}
+
 static void test_restart_joins(void **state)
 {
 	struct leases *l = *state;
@@ -521,6 +527,9 @@ static void test_restart_joins(void **state)
 	assert_int_equal(w.grows, 2);
 	tell_grown(NULL);
 	assert_int_equal(lease(l, 1)->state, LEASE_HELD);
+	size_t told = 0;
+	assert_int_equal(state_event_list(w.vcd.state, "c1", 0, count_event, &told, NULL), 0);
+	assert_int_equal(told, 4); // submitted, pending, joining, held: a restart tells nothing twice
 }
 
 static void test_preempted(void **state)
