@@ -224,7 +224,7 @@ static void print_head(struct json_object *c)
 	}
 	struct json_object *view = ctl_get(c, "view");
 	if (view && !over)
-		printf("View %" PRIu64 ", %zu members; mpirun takes those joining or active, srun those of them on the job's own hosts\n",
+		printf("View %" PRIu64 ", %zu members; mpirun takes those joining or active,\nsrun those of them on the job's own hosts\n",
 		       ctl_u64(view, "epoch"), ctl_len(ctl_get(view, "members")));
 }
 
