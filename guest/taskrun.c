@@ -27,7 +27,8 @@
 
 #define TICK_MS 500	   // repeats of RESUME, orphans
 #define PMIX_BLOCK 16384   // of a piece: most that PMIx says is smaller
-#define READS_PER_TURN 8   // of one stream, then the others get a turn
+#define READS_PER_TURN 2   // of one stream, then the others get a turn
+#define SPACES_MAX (TASKRUN_PIPE_SIZE / 65536 + 1) // of one read: the pipe is emptied at once, its writer is woken once
 #define LAST_DRAIN_MS 1000 // after the tree was killed: a stream that is still open is held by something unkillable
 
 // First what is written to the task, then what is read from it. PMI is one socket: each way has a descriptor of its own;
@@ -367,6 +368,14 @@ static void stream_poll(struct stream *s, bool on)
 
 static void pmix_read(struct stream *s);
 
+static int spaces_wanted(int fd)
+{
+	int bytes;
+	if (ioctl(fd, FIONREAD, &bytes) < 0 || bytes < 65536)
+		return 1;
+	return bytes / 65536 + 1 < SPACES_MAX ? bytes / 65536 + 1 : SPACES_MAX;
+}
+
 static void on_output(uv_poll_t *poll, int status, int events)
 {
 	struct stream *s = poll->data;
@@ -379,13 +388,13 @@ static void on_output(uv_poll_t *poll, int status, int events)
 		return;
 	}
 	for (int i = 0; i < READS_PER_TURN && s->open && t->session; i++) {
-		size_t room;
-		uint8_t *space = vc_mux_session_space(t->session, ch, &room);
-		if (!space) {
+		struct iovec space[SPACES_MAX];
+		int spaces = vc_mux_session_space(t->session, ch, space, spaces_wanted(s->fd));
+		if (!spaces) {
 			stream_poll(s, false); // until on_writable
 			return;
 		}
-		ssize_t n = read(s->fd, space, room);
+		ssize_t n = readv(s->fd, space, spaces);
 		if (n > 0) {
 			s->owed -= (size_t)n < s->owed ? (size_t)n : s->owed;
 			vc_mux_session_commit(t->session, ch, (size_t)n);

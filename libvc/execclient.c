@@ -702,13 +702,12 @@ static void terminal_close(struct client *c)
 
 static void take_stdin(struct client *c)
 {
-	size_t room;
-	uint8_t *space = vc_mux_session_space(c->session, VC_CH_STDIN, &room);
-	if (!space) {
+	struct iovec space;
+	if (!vc_mux_session_space(c->session, VC_CH_STDIN, &space, 1)) {
 		c->stdin_full = true;
 		return;
 	}
-	ssize_t n = read(STDIN_FILENO, space, room);
+	ssize_t n = read(STDIN_FILENO, space.iov_base, space.iov_len);
 	if (n > 0) {
 		vc_mux_session_commit(c->session, VC_CH_STDIN, (size_t)n);
 	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
@@ -788,7 +787,7 @@ static int start_session(struct client *c, struct vc_error *err)
 		return vc_error_errno(err, "cannot make a session id");
 	if (!c->conf->session)
 		id = (id & ~VC_SESSION_FROM_GUEST) | 1;
-	c->mux = vc_mux_create(NULL, &mux_ops, c);
+	c->mux = vc_mux_create(&(struct vc_mux_config){.window = VC_MUX_WINDOW_MAX}, &mux_ops, c);
 	if (!c->mux)
 		return vc_error_set(err, VC_EFAILED, "no memory");
 	c->session = vc_mux_session_create(c->mux, NULL, id, VC_MUX_CLIENT, c->conf->open_body, now_ms(), err);

@@ -36,7 +36,7 @@ struct slot {
 
 struct tx {
 	struct slot *head, *tail; // unacknowledged, in order
-	struct slot *spare;	  // given out by vc_mux_session_space
+	struct slot *spare;	  // a list, given out by vc_mux_session_space
 	size_t slots;
 	uint64_t base;	// first byte the peer has not received
 	uint64_t next;	// next to send; goes back on RESUME
@@ -111,13 +111,18 @@ static void list_remove(struct vc_mux *mux, struct vc_mux_session *s)
 	*(s->next ? &s->next->prev : &mux->last) = s->prev;
 }
 
-static void tx_drop(struct tx *t)
+static void slots_free(struct slot **list)
 {
-	while (t->head) {
-		struct slot *slot = t->head;
-		t->head = slot->next;
+	while (*list) {
+		struct slot *slot = *list;
+		*list = slot->next;
 		free(slot);
 	}
+}
+
+static void tx_drop(struct tx *t)
+{
+	slots_free(&t->head);
 	t->tail = NULL;
 	t->slots = 0;
 }
@@ -126,7 +131,7 @@ static void session_free(struct vc_mux_session *s)
 {
 	for (int ch = 0; ch < VC_CHANNELS; ch++) {
 		tx_drop(&s->tx[ch]);
-		free(s->tx[ch].spare);
+		slots_free(&s->tx[ch].spare);
 		vc_buf_clear(&s->rx[ch].buf);
 	}
 	free(s->open_body);
@@ -403,7 +408,7 @@ static void violate(struct vc_mux_session *s, const char *code, const char *mess
 static void consumed(struct vc_mux_session *s, struct rx *r)
 {
 	uint32_t window = s->mux->conf.window;
-	if (rx_taken(s, r) + window >= r->limit + window / 4 || r == &s->rx[VC_CH_CONTROL] || r->eof_done || r->frames >= ACK_FRAMES)
+	if (rx_taken(s, r) + window >= r->limit + window / 2 || r == &s->rx[VC_CH_CONTROL] || r->eof_done || r->frames >= ACK_FRAMES)
 		r->ack = true;
 }
 
@@ -956,25 +961,46 @@ static struct slot *open_tail(const struct tx *t)
 	return tail && !tail->sent && tail->len < tail->cap ? tail : NULL;
 }
 
-uint8_t *vc_mux_session_space(struct vc_mux_session *s, enum vc_channel ch, size_t *ret_len)
+// A place in `slot` for up to *credit bytes, which it takes from that.
+static struct iovec slot_room(struct slot *slot, uint64_t *credit)
+{
+	uint32_t room = slot->cap - slot->len;
+	size_t len = *credit < room ? (size_t)*credit : room;
+	*credit -= len;
+	return (struct iovec){.iov_base = slot->raw + VC_LINK_HEAD_LEN + slot->len, .iov_len = len};
+}
+
+int vc_mux_session_space(struct vc_mux_session *s, enum vc_channel ch, struct iovec *iov, int max)
 {
 	struct tx *t = &s->tx[ch];
-	*ret_len = 0;
+	int n = 0;
 	if (s->dead || !t->allowed || t->closed || t->eof)
-		return NULL;
+		return 0;
+	uint64_t credit = tx_has_room(t) ? t->limit - t->end : 0;
 	struct slot *slot = open_tail(t);
-	if (!slot && !t->spare)
-		t->spare = slot_new(SLOT_BODY);
-	if (!slot)
-		slot = t->spare;
-	if (!slot || !tx_has_room(t)) {
-		t->starved = true;
-		return NULL;
+	if (slot && credit)
+		iov[n++] = slot_room(slot, &credit);
+	for (struct slot **p = &t->spare; n < max && credit && t->slots + (size_t)n < SLOTS_MAX; p = &(*p)->next) {
+		if (!*p && !(*p = slot_new(SLOT_BODY)))
+			break;
+		iov[n++] = slot_room(*p, &credit);
 	}
-	uint64_t credit = t->limit - t->end;
-	uint32_t used = slot == t->spare ? 0 : slot->len, room = slot->cap - used;
-	*ret_len = credit < room ? (size_t)credit : room;
-	return slot->raw + VC_LINK_HEAD_LEN + used;
+	t->starved = n == 0;
+	return n;
+}
+
+// The next `len` bytes are in the first spare slot: a few of them move to a small one.
+static void spare_commit(struct tx *t, uint32_t len)
+{
+	struct slot *slot = t->spare, *small = len < SLOT_SMALL ? slot_new(SLOT_SMALL) : NULL;
+	if (small) {
+		memcpy(small->raw + VC_LINK_HEAD_LEN, slot->raw + VC_LINK_HEAD_LEN, len);
+		slot = small;
+	} else {
+		t->spare = slot->next;
+		slot->next = NULL;
+	}
+	slot_append(t, slot, len);
 }
 
 void vc_mux_session_commit(struct vc_mux_session *s, enum vc_channel ch, size_t len)
@@ -985,14 +1011,15 @@ void vc_mux_session_commit(struct vc_mux_session *s, enum vc_channel ch, size_t 
 		return;
 	s->was_acked = false;
 	if (slot) {
-		slot->len += (uint32_t)len;
-		t->end += len;
-	} else {
-		struct slot *small = len < SLOT_SMALL ? slot_new(SLOT_SMALL) : NULL;
-		slot = small ? small : vc_steal(&t->spare);
-		if (small)
-			memcpy(small->raw + VC_LINK_HEAD_LEN, t->spare->raw + VC_LINK_HEAD_LEN, len);
-		slot_append(t, slot, (uint32_t)len);
+		size_t part = len < slot->cap - slot->len ? len : slot->cap - slot->len;
+		slot->len += (uint32_t)part;
+		t->end += part;
+		len -= part;
+	}
+	while (len) {
+		size_t part = len < SLOT_BODY ? len : SLOT_BODY;
+		spare_commit(t, (uint32_t)part);
+		len -= part;
 	}
 	enter(s->mux);
 	pump(s);
@@ -1001,17 +1028,13 @@ void vc_mux_session_commit(struct vc_mux_session *s, enum vc_channel ch, size_t 
 
 size_t vc_mux_session_write(struct vc_mux_session *s, enum vc_channel ch, const void *data, size_t len)
 {
+	struct iovec space;
 	size_t done = 0;
-	while (done < len) {
-		size_t room;
-		uint8_t *space = vc_mux_session_space(s, ch, &room);
-		if (!space)
-			break;
-		if (room > len - done)
-			room = len - done;
-		memcpy(space, (const uint8_t *)data + done, room);
-		vc_mux_session_commit(s, ch, room);
-		done += room;
+	while (done < len && vc_mux_session_space(s, ch, &space, 1) == 1) {
+		size_t part = space.iov_len < len - done ? space.iov_len : len - done;
+		memcpy(space.iov_base, (const uint8_t *)data + done, part);
+		vc_mux_session_commit(s, ch, part);
+		done += part;
 	}
 	return done;
 }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "libvc/error.h"
 #include "libvc/link.h"
@@ -44,7 +45,7 @@ struct vc_mux_ops {
 	void (*on_eof)(void *ctx, struct vc_mux_session *s, enum vc_channel ch); // after all data was consumed
 	// One whole message of the control channel (without its length); always consumed.
 	void (*on_message)(void *ctx, struct vc_mux_session *s, const char *text, size_t len);
-	void (*on_writable)(void *ctx, struct vc_mux_session *s, enum vc_channel ch); // vc_mux_session_space is not NULL any more
+	void (*on_writable)(void *ctx, struct vc_mux_session *s, enum vc_channel ch); // vc_mux_session_space gives some again
 	void (*on_reader_closed)(void *ctx, struct vc_mux_session *s, enum vc_channel ch); // the peer takes no more of it
 	void (*on_acked)(void *ctx, struct vc_mux_session *s); // all that was sent on all channels is acknowledged
 	// The peer ended the session, or broke the protocol (it was told). The session is freed after this returns.
@@ -86,9 +87,10 @@ void vc_mux_session_set_data(struct vc_mux_session *s, void *data);
 void *vc_mux_session_data(const struct vc_mux_session *s);
 uint64_t vc_mux_session_detached_ms(const struct vc_mux_session *s, uint64_t now_ms); // how long nobody has been there; 0: attached
 
-// Sending. space: where up to *ret_len bytes may be put; NULL when credit or buffers are used up (on_writable follows) or
-// the stream is over; nothing else of this session may be called before commit. commit sends as much as goes. write copies, returns how many bytes were taken.
-uint8_t *vc_mux_session_space(struct vc_mux_session *s, enum vc_channel ch, size_t *ret_len);
+// Sending. space: up to `max` places that may be filled in order, returns how many; 0 when credit or buffers are used up
+// (on_writable follows) or the stream is over; nothing else of this session may be called before commit. commit takes the
+// sum of what was put there and sends as much as goes. write copies, returns how many bytes were taken.
+int vc_mux_session_space(struct vc_mux_session *s, enum vc_channel ch, struct iovec *iov, int max);
 void vc_mux_session_commit(struct vc_mux_session *s, enum vc_channel ch, size_t len);
 size_t vc_mux_session_write(struct vc_mux_session *s, enum vc_channel ch, const void *data, size_t len);
 void vc_mux_session_eof(struct vc_mux_session *s, enum vc_channel ch);

@@ -160,13 +160,18 @@ static void op_closed(void *ctx, struct vc_mux_session *session, enum vc_channel
 static const struct vc_mux_ops ops = {op_send,	   op_open,   op_data, op_eof, op_message, op_writable,
 				      op_closed, op_acked, op_reset, NULL};
 
+#define SPACES_MAX 3
+
 static void produce(struct side *s, enum vc_channel ch)
 {
-	size_t room;
+	struct iovec space[SPACES_MAX];
+	size_t room = 0;
 	if (s->starved[ch] || s->wrote[ch] == s->total[ch])
 		return;
-	uint8_t *space = vc_mux_session_space(s->session, ch, &room);
-	if (!space) {
+	int n = vc_mux_session_space(s->session, ch, space, 1 + (int)chance(s->sim, SPACES_MAX));
+	for (int i = 0; i < n; i++)
+		room += space[i].iov_len;
+	if (!n) {
 		s->starved[ch] = true;
 		return;
 	}
@@ -176,8 +181,11 @@ static void produce(struct side *s, enum vc_channel ch)
 		len = room;
 	if (len > left)
 		len = (size_t)left;
-	for (size_t i = 0; i < len; i++)
-		space[i] = pattern(ch, s->wrote[ch] + i);
+	size_t filled = 0;
+	for (int k = 0; k < n; k++) {
+		for (size_t i = 0; i < space[k].iov_len && filled < len; i++, filled++)
+			((uint8_t *)space[k].iov_base)[i] = pattern(ch, s->wrote[ch] + filled);
+	}
 	s->wrote[ch] += len;
 	vc_mux_session_commit(s->session, ch, len);
 	if (s->wrote[ch] == s->total[ch])
