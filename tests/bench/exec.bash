@@ -2,6 +2,8 @@
 # About: srun into a ready cluster against a bare host, and its streams against the bare port
 #
 # latency   `srun true` in an allocation with a ready cluster of one member, and in one of a bare host of the same lab.
+#           Stated beside: what starting true(1) costs in the plain guest of `streams` without us (vfork, exec, wait), which
+#           in emulated machines is most of what srun takes longer, and on the bare host.
 # streams   BYTES out of and into a task, against the same bytes through the bare virtio-serial port: a plain guest with
 #           the same XML, kernel, initramfs (PID 1 replaced by portinit) and image, whose port portpeer reads and writes.
 #           Output goes to a file of the host (srun --output=FILE.%t, as a batch script's does), input comes from one
@@ -16,6 +18,7 @@ BENCH_PAIRS=41
 STREAM_PAIRS=15                       # of the seconds-long measurements, unless --pairs asks for fewer
 BYTES=$((1 << 30))                    # the launch of a step, which is in the time too, weighs little beside it
 SRUN_BYTES=$((32 << 20))
+SPAWNS=10                            # of one measurement
 LAB_N=0
 
 bench_main() {
@@ -24,7 +27,7 @@ bench_main() {
     plain_stage
     plain_lab 0 2
     agent_start bare 0 ctl --user alice -- salloc -Q -w n1 -N1 -n2
-    [[ " ${BENCH_PARTS:-streams} " != *" streams "* ]] || port_guest
+    [[ " ${BENCH_PARTS:-streams} " == " tasks " ]] || port_guest
     agent_start ready 0 ctl --user alice -- salloc -Q -w n2 -N1 -n2 --vcluster="$IMAGE" --vcluster-mem=512M
     for part in ${BENCH_PARTS:-latency streams tasks}; do "part_$part"; done
 }
@@ -33,13 +36,26 @@ bench_main() {
 
 part_latency() {
     latency ready 0; latency bare 0        # pair 0 has no bar: see the bar's series
-    interleave latency_ready latency_bare
+    interleave latency_ready latency_bare spawn_guest spawn_host
     bar exec_added_ms difference srun_ready srun_bare ms lower 30
+    bar spawn_added_ms difference spawn_guest spawn_host ms lower -
 }
 
 latency() {
     agent_ask "$1" 'srun -n1 true'
     [ "$2" -eq 0 ] || row "srun_$1" "$2" "$(ms "$MICROSECONDS")" ms
+}
+
+spawn_row() { row "$1" "$2" "$(ms $(($3 / SPAWNS)))" ms; }
+
+spawn_guest() {
+    agent_ask host_n2 "$STAGE_BENCH/portpeer /run/vcbench/0.link spawn $SPAWNS"
+    spawn_row spawn_guest "$1" "$OUTPUT"
+}
+
+spawn_host() {
+    agent_ask host_n2 "for ((i = 0; i < $SPAWNS; i++)); do /bin/true; done"
+    spawn_row spawn_host "$1" "$MICROSECONDS"
 }
 
 latency_ready() { latency ready "$1"; }

@@ -6,6 +6,7 @@
 //   in BYTES      reads so many bytes from it, then answers with one byte
 //   relay-out BYTES, relay-in BYTES   the same, but another process writes or reads them through a pipe of the size that
 //                 tasks have: the least that carrying a task's stream can cost
+//   spawn TIMES   starts true(1) and waits for its end, so many times, then answers with one byte
 // No frames, no sessions: nothing but read(2) and write(2) of PIECE bytes. Ends with power off on any error.
 #include <fcntl.h>
 #include <poll.h>
@@ -88,6 +89,26 @@ static int relay(int fd, bool out, uint64_t bytes)
 	return rc;
 }
 
+static int spawn_one(void)
+{
+	int status = 0;
+	pid_t pid = vfork();
+	if (pid == 0) {
+		execl("/bin/true", "true", (char *)NULL);
+		_exit(127);
+	}
+	return pid < 0 || waitpid(pid, &status, 0) != pid || status != 0 ? -1 : 0;
+}
+
+static int spawn(uint64_t times)
+{
+	for (uint64_t i = 0; i < times; i++) {
+		if (spawn_one() < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int get_line(int fd, char *line, size_t size)
 {
 	for (size_t len = 0; len + 1 < size; len++) {
@@ -110,12 +131,14 @@ static int serve_one(int fd, const char *word, uint64_t bytes)
 		return relay(fd, true, bytes);
 	if (!strcmp(word, "in"))
 		return get(fd, bytes) < 0 ? -1 : put(fd, 1);
+	if (!strcmp(word, "spawn"))
+		return spawn(bytes) < 0 ? -1 : put(fd, 1);
 	return relay(fd, false, bytes) < 0 ? -1 : put(fd, 1);
 }
 
 static int serve(int fd, struct vc_error *err)
 {
-	static const char *const words[] = {"out", "in", "relay-out", "relay-in"};
+	static const char *const words[] = {"out", "in", "relay-out", "relay-in", "spawn"};
 	char line[64];
 	uint64_t bytes;
 	while (get_line(fd, line, sizeof(line)) == 0) {

@@ -2,6 +2,7 @@
 // portpeer: the host's end of portinit.
 //
 //   portpeer SOCKET [relay-]out|[relay-]in BYTES     moves BYTES through the port; prints the microseconds that it took
+//   portpeer SOCKET spawn TIMES                      has the guest start true(1) so many times; prints the same
 //
 // The clock starts before the command is sent and stops at the last byte (out) or at the guest's answer (in).
 #include <errno.h>
@@ -78,6 +79,11 @@ static bool is_in(const char *direction)
 	return !strcmp(direction, "in") || !strcmp(direction, "relay-in");
 }
 
+static bool is_spawn(const char *command)
+{
+	return !strcmp(command, "spawn");
+}
+
 static int measure(int fd, const char *direction, uint64_t bytes, uint64_t *ret_us, struct vc_error *err)
 {
 	char line[64];
@@ -85,7 +91,11 @@ static int measure(int fd, const char *direction, uint64_t bytes, uint64_t *ret_
 	uint64_t started = now_us();
 	if (write(fd, line, (size_t)len) != len)
 		return vc_error_errno(err, "write");
-	int rc = is_out(direction) ? get(fd, bytes, err) : put(fd, bytes, err) < 0 ? -1 : get(fd, 1, err);
+	int rc;
+	if (is_out(direction))
+		rc = get(fd, bytes, err);
+	else
+		rc = !is_spawn(direction) && put(fd, bytes, err) < 0 ? -1 : get(fd, 1, err);
 	*ret_us = now_us() - started;
 	return rc;
 }
@@ -94,9 +104,9 @@ int main(int argc, char **argv)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	uint64_t bytes, us = 0;
-	if (argc != 4 || (!is_out(argv[2]) && !is_in(argv[2])) ||
+	if (argc != 4 || (!is_out(argv[2]) && !is_in(argv[2]) && !is_spawn(argv[2])) ||
 	    vc_parse_u64("bytes", argv[3], 1, BYTES_MAX, &bytes, &err) < 0) {
-		fprintf(stderr, "Usage: portpeer SOCKET [relay-]out|[relay-]in BYTES\n");
+		fprintf(stderr, "Usage: portpeer SOCKET [relay-]out|[relay-]in BYTES, or portpeer SOCKET spawn TIMES\n");
 		return 2;
 	}
 	vc_autoclose int fd = open_socket(argv[1], &err);
