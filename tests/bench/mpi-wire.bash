@@ -19,8 +19,8 @@ bench_main() {
     lab 0 exec ctl --user alice sh -c 'cat >pingpong.c' <"$TOP/tests/mpi/pingpong.c"
     lab 0 exec ctl --user alice sh -c 'cat >openmpi.recipe' <"$TOP/contrib/recipes/openmpi.recipe"
     agent_ask user 'mpicc.openmpi -O2 -o pingpong pingpong.c && vcctl image build openmpi.recipe'
-    agent_start job 0 ctl --user alice -- salloc -Q -N2 -n2 -c2 --vcluster=openmpi --vcluster-mem=512M
-    agent_start bare 0 ctl --user alice -- salloc -Q -N2 -n2
+    agent_start job 0 ctl --user alice -- salloc -Q -N2 -n2 -c2 --mem=1000 --vcluster=openmpi --vcluster-mem=512M
+    agent_start bare 0 ctl --user alice -- salloc -Q -N2 -n2 --mem=500
     agent_ask job 'echo "$SLURM_JOB_ID"'
     job=$OUTPUT
     agent_ask user "vcctl cp pingpong $job:all:"
