@@ -1382,6 +1382,7 @@ void share_take_back(struct share *s, const char *phase, struct json_object *ext
 		share_release(s, NULL);
 		return;
 	}
+	sharegrow_taken_back(s->grow);
 	if (strcmp(phase, "booting") == 0)
 		s->goal = GOAL_UP;
 	if (strcmp(phase, "up") == 0) {
@@ -1392,7 +1393,6 @@ void share_take_back(struct share *s, const char *phase, struct json_object *ext
 			vc_log_ctx(VC_LOG_ERR, &s->log, "%s", err.text);
 		if (share_join(s, MEMBERSHIP_AGAIN, &err) < 0 && (s->view || err.code != VC_ENOTFOUND))
 			vc_log_ctx(VC_LOG_ERR, &s->log, "%s", err.text);
-		sharegrow_taken_back(s->grow);
 	}
 	for (size_t i = 0; s->adopted && i < s->n_members; i++) {
 		if (!s->members[i].running)
