@@ -151,6 +151,7 @@ static void stop_work(struct cluster *c)
 	c->pausing = NULL;
 	fanout_cancel(c->facts);
 	c->facts = NULL;
+	cluster_moves_stop(c);
 	images_wish_cancel(vc_steal(&c->wish));
 	if (c->work)
 		work_cancel(c->work);
@@ -182,6 +183,7 @@ void cluster_destroy(struct cluster *c)
 	plan_destroy(c->plan);
 	json_object_put(c->plan_json);
 	json_object_put(c->usage);
+	json_object_put(c->saved_moves);
 	view_destroy(c->view);
 	free(c->spec_text);
 	free(c);
@@ -679,6 +681,7 @@ static int enter_ready(struct cluster *c, struct vc_error *err)
 	uv_timer_stop(c->deadline);
 	clusters_answer(c);
 	grow_begin(c);
+	cluster_moves_resume(c);
 	return 0;
 }
 
@@ -800,6 +803,16 @@ struct dropped {
 	const struct slurmctl_job *job;
 };
 
+// All members that it had have moved away: it has a vote all the same.
+static bool is_empty(const struct cluster *c, size_t host)
+{
+	for (size_t i = 0; i < c->plan->n_members; i++) {
+		if (c->plan->members[i].host == host)
+			return false;
+	}
+	return true;
+}
+
 static void hosts_told(void *ctx, const struct vc_error *err)
 {
 	struct cluster *c = ctx;
@@ -837,7 +850,8 @@ static void drop_lost_hosts(struct cluster *c, const struct slurmctl_job *job)
 		return;
 	for (size_t i = 0; i < c->n_hosts; i++) {
 		names[i] = c->hosts[i].name;
-		if (!c->plan->hosts[i].lease && !job_has_host(job, names[i]) && host_is_in_view(c, names[i]))
+		if (!c->plan->hosts[i].lease && !job_has_host(job, names[i]) &&
+		    (host_is_in_view(c, names[i]) || (is_empty(c, i) && !c->hosts[i].gone)))
 			json_object_array_add(lost, json_object_new_string(names[i]));
 	}
 	if (json_object_array_length(lost) == 0)
@@ -920,6 +934,25 @@ int cluster_member_event(struct cluster *c, uint32_t rank, const char *event, co
 	return state_event_add(c->owner->vcd->state, &e, err);
 }
 
+// Members move by agreement of their hosts.
+static void follow_moves(struct cluster *c)
+{
+	bool moved = false;
+	for (size_t i = 0; i < c->plan->n_members; i++) {
+		struct plan_member *m = &c->plan->members[i];
+		const struct view_member *v = view_member_by_rank(c->view, m->rank);
+		int host = v ? plan_host_index(c->plan, v->host) : -1;
+		if (host < 0 || (uint32_t)host == m->host)
+			continue;
+		m->host = (uint32_t)host;
+		moved = true;
+	}
+	if (!moved)
+		return;
+	json_object_put(c->plan_json);
+	c->plan_json = plan_to_json(c->plan);
+}
+
 int cluster_take_view(struct cluster *c, struct view **view, struct vc_error *err)
 {
 	if (strcmp((*view)->cluster, c->id) != 0)
@@ -929,6 +962,7 @@ int cluster_take_view(struct cluster *c, struct view **view, struct vc_error *er
 	log_cluster(VC_LOG_NOTICE, c, "view %llu, %zu members of use", (unsigned long long)(*view)->epoch, view_size(*view));
 	view_destroy(c->view);
 	c->view = vc_steal(view);
+	follow_moves(c);
 	if (cluster_save(c, err) < 0)
 		return -1;
 	record_view(c);

@@ -81,6 +81,8 @@ struct cluster {
 	struct fanout *facts;	   // member.fact under way
 	size_t *called;		   // hosts of the step's fan-out, by its numbers
 	struct grow_part *parts;   // that leases brought
+	struct clustermove *move;  // of members to other hosts, under way
+	struct json_object *saved_moves; // of a former controller, until the cluster is ready; NULL: none
 	enum cluster_suspension suspended;
 	struct work_job *work;
 	uv_timer_t *deadline;	   // of the start, or the next try of a release
@@ -140,6 +142,13 @@ bool grow_host_stays(const struct cluster *c, size_t host); // is it still of th
 struct json_object *grow_to_json(const struct cluster *c);
 int grow_from_json(struct cluster *c, struct json_object *list, struct vc_error *err);
 int growrpc_register(struct clusters *cs, struct vc_error *err); // growrpc.c
+// clustermove.c
+int cluster_migrate(struct cluster *c, struct rpc_request *req, struct vc_error *err); // cluster.migrate, of its owner
+int cluster_evacuate(struct clusters *cs, struct rpc_request *req, struct vc_error *err);
+void cluster_moves_stop(struct cluster *c);
+void cluster_moves_resume(struct cluster *c); // what a former controller had begun
+struct json_object *cluster_moves_to_json(const struct cluster *c); // NULL: none under way
+struct json_object *cluster_moves_save(const struct cluster *c);
 // clusterpause.c
 void cluster_follow_suspension(struct cluster *c, bool suspended); // as slurmctld says of the job
 struct images_found;

@@ -124,6 +124,8 @@ static void add_details(const struct cluster *c, struct json_object *obj)
 		vc_json_add(obj, "plan", public_plan(c->plan_json));
 	if (c->view)
 		vc_json_add(obj, "view", view_to_json(c->view));
+	if (c->move)
+		vc_json_add(obj, "moving", cluster_moves_to_json(c));
 	if (c->usage)
 		vc_json_add(obj, "usage", json_object_get(c->usage));
 	if (c->parts)
@@ -247,6 +249,8 @@ static struct json_object *extra_to_json(const struct cluster *c)
 		vc_json_add(obj, "usage", json_object_get(c->usage));
 	if (c->parts)
 		vc_json_add(obj, "leases", grow_to_json(c));
+	if (c->move)
+		vc_json_add(obj, "moves", cluster_moves_save(c));
 	return obj;
 }
 
@@ -290,6 +294,8 @@ static int load_rest(struct cluster *c, const struct state_cluster *row, struct 
 		snprintf(c->trace, sizeof(c->trace), "%s", trace);
 	if (json_object_object_get_ex(row->extra, "usage", &c->usage))
 		json_object_get(c->usage);
+	if (json_object_object_get_ex(row->extra, "moves", &c->saved_moves))
+		json_object_get(c->saved_moves);
 	if (row->plan) {
 		c->plan = plan_from_json(row->plan, err);
 		if (!c->plan || cluster_set_hosts(c, err) < 0)

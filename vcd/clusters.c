@@ -423,6 +423,17 @@ static int cluster_status(struct rpc_request *req, void *ctx, struct vc_error *e
 	return 0;
 }
 
+static int migrate(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct cluster *c = NULL;
+	return require_job(req, ctx, &c, err) < 0 ? -1 : cluster_migrate(c, req, err);
+}
+
+static int evacuate(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	return cluster_evacuate(ctx, req, err);
+}
+
 static bool host_has_member(const struct cluster *c, const char *host, uint32_t rank)
 {
 	const struct plan_member *m = c->plan ? plan_member_by_rank(c->plan, rank) : NULL;
@@ -494,6 +505,8 @@ static const struct rpc_method methods[] = {
 	{"cluster.list", RPC_ANY, RPC_CONTROLLER, 0, cluster_list},
 	{"cluster.show", RPC_OWNER, RPC_CONTROLLER, 0, cluster_show},
 	{"cluster.watch", RPC_OWNER, RPC_CONTROLLER, 0, cluster_watch},
+	{"cluster.migrate", RPC_OWNER, RPC_CONTROLLER, 0, migrate},
+	{"cluster.evacuate", RPC_ADMIN, RPC_CONTROLLER, 0, evacuate},
 	{"cluster.status", RPC_PEER, RPC_CONTROLLER, 0, cluster_status},
 	{"event.member", RPC_PEER, RPC_CONTROLLER, 0, event_member},
 	{"event.view", RPC_PEER, RPC_CONTROLLER, 0, event_view},

@@ -76,6 +76,14 @@ static void put_owner(struct writer *w, const struct domxml_owner *o)
 	put(w, "  </metadata>\n");
 }
 
+// The same on every host: a machine that migrates keeps its own. 96 random bits of the cluster's id, and the rank.
+static void put_uuid(struct writer *w, const struct domxml_owner *o)
+{
+	if (strlen(o->cluster) == 32)
+		fprintf(w->out, "  <uuid>%.8s-%.4s-%.4s-%.4s-%.4s%08" PRIx32 "</uuid>\n", o->cluster, o->cluster + 8, o->cluster + 12,
+			o->cluster + 16, o->cluster + 20, o->rank);
+}
+
 static void put_memory(struct writer *w, const struct domxml *d)
 {
 	put(w, "  <memory unit='MiB'>%U</memory>\n", d->mem_mib);
@@ -229,6 +237,7 @@ char *domxml_build(const struct domxml *d, struct vc_error *err)
 	if (!w.out)
 		return vc_error_errno(err, "domain %s", d->name), NULL;
 	put(&w, "<domain type='%s'>\n  <name>%s</name>\n", types[d->type], d->name);
+	put_uuid(&w, &d->owner);
 	put_owner(&w, &d->owner);
 	put_memory(&w, d);
 	put_cpus(&w, d);

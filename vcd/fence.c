@@ -30,6 +30,7 @@ struct fence {
 	bool acted;		  // machines are suspended or destroyed
 	bool unsure;		  // whether they are: an earlier vcd, or vc-fence, may have done it
 	uint64_t deadline;	  // told to vc-fence; boot-time ms; 0: nothing was
+	bool renamed;		  // the file names other machines than there are now
 	uint64_t not_before;	  // loop time of the next try
 };
 
@@ -77,13 +78,13 @@ static void keep_file(struct fence *f, uint64_t valid_ms, enum conf_fencing what
 {
 	struct vc_error err = VC_ERROR_INIT;
 	uint64_t deadline = boot_ms() + valid_ms;
-	if (f->deadline && deadline < f->deadline + FENCE_WRITE_MS)
+	if (f->deadline && !f->renamed && deadline < f->deadline + FENCE_WRITE_MS)
 		return;
 	vc_autojson struct json_object *content = file_content(f, deadline, what);
 	if (write_file(f, content, &err) < 0)
 		vc_log_warning("fencing: %s", err.text);
 	else
-		f->deadline = deadline;
+		f->deadline = deadline, f->renamed = false;
 }
 
 static void drop_file(struct fence *f)
@@ -179,6 +180,12 @@ static uint64_t old_deadline(const char *path)
 	if (obj)
 		(void)vc_json_u64(obj, "deadline_ms", INT64_MAX, &deadline, NULL);
 	return deadline;
+}
+
+void fence_set_work(struct fence *f, struct sharework *work)
+{
+	f->work = work;
+	f->renamed = true;
 }
 
 struct fence *fence_create(struct vcd *vcd, struct sharework *work, bool taken_back, struct vc_error *err)

@@ -26,6 +26,7 @@ struct vcd;
 struct fence *fence_create(struct vcd *vcd, struct sharework *work, bool taken_back, struct vc_error *err);
 // Now and then: how long the view is valid from now, 0: it is not. removed: the others go on without this host. paused: by
 // Slurm, so that nothing is resumed.
+void fence_set_work(struct fence *f, struct sharework *work); // members have moved
 void fence_tick(struct fence *f, uint64_t valid_ms, bool removed, bool paused);
 // forget: the share is over, vc-fence has nothing to watch; otherwise vcd stops. NULL is fine.
 void fence_destroy(struct fence *f, bool forget);

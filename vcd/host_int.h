@@ -14,6 +14,7 @@
 struct admission;
 struct early;
 struct roster;
+struct rpc_request;
 struct tasks;
 struct vsock;
 
@@ -72,6 +73,14 @@ struct share *host_find_cluster(struct host *h, const char *id);
 struct share *host_add_share(struct host *h, struct sharework *work, struct vc_error *err);
 
 void host_remember_usage(struct host *h, struct share *s); // of a released one, for the controller's call
+
+// hostmove.c
+int host_migrate(struct rpc_request *req, void *ctx, struct vc_error *err);
+int host_incoming(struct rpc_request *req, void *ctx, struct vc_error *err);
+int host_arrived(struct rpc_request *req, void *ctx, struct vc_error *err);
+int host_drop(struct rpc_request *req, void *ctx, struct vc_error *err);
+int host_moving(struct rpc_request *req, void *ctx, struct vc_error *err);
+int host_stream(struct rpc_request *req, void *ctx, struct vc_error *err);
 
 int host_methods_register(struct host *h, struct vc_error *err);
 void host_methods_stop(struct host *h); // answers what waits for admission

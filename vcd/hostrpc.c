@@ -571,6 +571,8 @@ static const struct {
 	{"host.prepare", prepare}, {"host.boot", boot},		  {"host.view", view},	   {"host.fail", fail_cluster},
 	{"host.pause", pause_cluster}, {"host.plan", next_plan}, {"host.join", join_cluster}, {"host.leave", leave_cluster},
 	{"host.load", load},
+	{"host.migrate", host_migrate}, {"host.incoming", host_incoming},
+	{"host.arrived", host_arrived}, {"host.drop", host_drop}, {"host.moving", host_moving},
 	{"host.release", release}, {"host.inventory", inventory}, {"share.release", share_release_method},
 };
 
@@ -651,6 +653,9 @@ static const struct rpc_method methods[] = {
 	{"host.release", RPC_PEER, RPC_HOST, 0, gate},	 {"host.inventory", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.load", RPC_PEER, RPC_HOST, 0, gate},
 	{"share.release", RPC_ROOT, RPC_HOST, 0, gate},
+	{"host.migrate", RPC_PEER, RPC_HOST, 0, gate},	 {"host.incoming", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.arrived", RPC_PEER, RPC_HOST, 0, gate},	 {"host.drop", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.moving", RPC_PEER, RPC_HOST, 0, gate},	 {"host.stream", RPC_PEER, RPC_HOST, RPC_DATA, host_stream},
 };
 
 int host_methods_register(struct host *h, struct vc_error *err)

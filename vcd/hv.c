@@ -27,6 +27,7 @@
 #include "libvc/parse.h"
 #include "vcd/domxml.h"
 #include "vcd/fault.h"
+#include "vcd/hv_int.h"
 
 #define HV_EVENTS_MAX 4096	 // waiting for the loop; past it the newest are dropped, the periodic list finds them
 #define HV_TICK_MS 200		 // the event thread looks at its stop flag this often
@@ -69,15 +70,10 @@ static void close_conn(virConnectPtr *conn)
 	if (*conn)
 		virConnectClose(*conn);
 }
-static void free_domain(virDomainPtr *dom)
-{
-	if (*dom)
-		virDomainFree(*dom);
-}
 #define auto_conn __attribute__((cleanup(close_conn)))
-#define auto_domain __attribute__((cleanup(free_domain)))
+#define auto_domain __attribute__((cleanup(hv_free_domain)))
 
-static int __attribute__((format(printf, 2, 3))) hv_error(struct vc_error *err, const char *fmt, ...)
+int hv_error(struct vc_error *err, const char *fmt, ...)
 {
 	const char *text = virGetLastErrorMessage();
 	char what[256];
@@ -387,19 +383,12 @@ static bool is_lost(virConnectPtr conn, uint64_t wait_ms)
 	return true;
 }
 
-// How often a call is done again, and what its failure is taken for.
-struct manner {
-	bool waits;	  // for a libvirtd that is away, up to the patience; else one new connection is tried
-	uint64_t lost_ms; // a failure is the connection's when that is lost so soon afterwards
-};
-static const struct manner once = {false, 0}, patient = {true, 0}, starting = {true, HV_LOST_MS};
+static const struct hv_manner patient = {true, 0}, starting = {true, HV_LOST_MS};
+const struct hv_manner hv_once = {false, 0};
 
-enum { CALL_AGAIN = 1, CALL_NOT_CONNECTED, CALL_LOST };
+enum { CALL_NOT_CONNECTED = HV_CALL_AGAIN + 1, CALL_LOST };
 
-// run: 0, -1, or CALL_AGAIN with the reason in err: libvirt is still at it.
-typedef int (*call_fn)(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err);
-
-static int try_call(struct hv *hv, const struct manner *manner, call_fn run, void *ctx, struct vc_error *err)
+static int try_call(struct hv *hv, const struct hv_manner *manner, hv_call_fn run, void *ctx, struct vc_error *err)
 {
 	auto_conn virConnectPtr conn = get_conn(hv, err);
 	if (!conn)
@@ -408,7 +397,7 @@ static int try_call(struct hv *hv, const struct manner *manner, call_fn run, voi
 	return rc < 0 && is_lost(conn, manner->lost_ms) ? CALL_LOST : rc;
 }
 
-static int hv_call(struct hv *hv, const struct manner *manner, call_fn run, void *ctx, struct vc_error *err)
+int hv_call(struct hv *hv, const struct hv_manner *manner, hv_call_fn run, void *ctx, struct vc_error *err)
 {
 	uint64_t end = 0;
 	for (bool second = false;; second = true) {
@@ -462,7 +451,7 @@ static int start_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_err
 	(void)hv;
 	int rc = look(conn, a->name, err);
 	if (rc < 0 && err->code == VC_EBUSY)
-		return CALL_AGAIN;
+		return HV_CALL_AGAIN;
 	if (rc <= 0)
 		return rc;
 	(void)VC_FAULT("hv-create");
@@ -472,7 +461,7 @@ static int start_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_err
 	if (!dom)
 		return hv_error(err, "libvirt cannot start the domain");
 	if (VC_FAULT("hv-created"))
-		return vc_error_set(err, VC_EFAILED, "fault point hv-created"), CALL_AGAIN; // the answer was lost
+		return vc_error_set(err, VC_EFAILED, "fault point hv-created"), HV_CALL_AGAIN; // the answer was lost
 	return 0;
 }
 
@@ -500,7 +489,7 @@ static int kill_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_erro
 
 int hv_kill(struct hv *hv, const char *name, struct vc_error *err)
 {
-	return hv_call(hv, &once, kill_run, (void *)name, err);
+	return hv_call(hv, &hv_once, kill_run, (void *)name, err);
 }
 
 struct pause_args {
@@ -529,7 +518,7 @@ static int pause_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_err
 int hv_pause(struct hv *hv, const char *name, bool pause, struct vc_error *err)
 {
 	struct pause_args a = {name, pause};
-	return hv_call(hv, &once, pause_run, &a, err);
+	return hv_call(hv, &hv_once, pause_run, &a, err);
 }
 
 static uint64_t status_kib(const char *text, const char *key)
@@ -592,7 +581,7 @@ static int usage_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_err
 int hv_usage(struct hv *hv, const char *name, struct hv_usage *ret, struct vc_error *err)
 {
 	struct usage_args a = {name, ret};
-	return hv_call(hv, &once, usage_run, &a, err);
+	return hv_call(hv, &hv_once, usage_run, &a, err);
 }
 
 // The value of one attribute of our metadata element; it was written by domxml and holds no escapes that matter.
@@ -673,7 +662,7 @@ static int list_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_erro
 int hv_list(struct hv *hv, struct hv_domain **ret, size_t *ret_n, struct vc_error *err)
 {
 	struct list_args a = {0};
-	if (hv_call(hv, &once, list_run, &a, err) < 0) {
+	if (hv_call(hv, &hv_once, list_run, &a, err) < 0) {
 		free(a.list);
 		return -1;
 	}

@@ -18,6 +18,7 @@
 
 #include "libvc/error.h"
 #include "libvc/limits.h"
+#include "vcd/movepolicy.h"
 
 #define HV_DOMAIN_PREFIX "vc-" // of the names of members' domains
 #define HV_PROBE_DOMAIN "vc-probe"
@@ -83,5 +84,35 @@ struct hv_probe {
 	uint64_t limit_ms;
 };
 int hv_probe(struct hv *hv, const struct hv_probe *probe, bool *ret_kvm, struct vc_error *err);
+
+// --- hvmigrate.c: to another host's libvirtd, over unix sockets that somebody relays ---
+
+struct hv_migration {
+	const char *name;
+	const char *xml;	// the domain as the target would start it
+	const char *libvirt;	// sockets here that end at the target's libvirtd, its QEMU's memory and its QEMU's disks
+	const char *memory, *disk;
+	enum move_policy policy;
+	uint64_t bandwidth_mib; // a second; 0: no limit
+	uint64_t downtime_ms;	// QEMU stops the guest when the rest is expected to take no longer
+};
+// Blocks until the domain is at the target, where it does not run yet, and gone from here (0), or goes on here (-1).
+// After an error hv_settle() knows which of them.
+int hv_migrate(struct hv *hv, const struct hv_migration *m, struct vc_error *err);
+
+struct hv_progress {
+	bool active;
+	uint64_t total, processed, remaining;	   // bytes of memory
+	uint64_t disk_total, disk_processed;
+	uint64_t iteration, dirty_rate;		   // bytes of memory a second
+	uint64_t elapsed_ms, downtime_ms;
+};
+int hv_progress(struct hv *hv, const char *name, struct hv_progress *ret, struct vc_error *err); // of a migration under way
+int hv_progress_done(struct hv *hv, const char *name, struct hv_progress *ret, struct vc_error *err); // at the target, once
+int hv_force_end(struct hv *hv, const char *name, struct vc_error *err); // of the pre-copy: the guest is stopped for the rest
+// Ends a migration that nobody leads any more. *ret_here: the domain is still here, and goes on.
+int hv_settle(struct hv *hv, const char *name, bool *ret_here, struct vc_error *err);
+// A domain that came and waits runs from now on. VC_ENOTFOUND: it is not there, or not complete.
+int hv_arrive(struct hv *hv, const char *name, bool run, struct vc_error *err);
 
 #endif

@@ -179,6 +179,9 @@ static void log_changes(const struct membership_cluster *c, const struct hostvie
 		if (v->members[i].lost != c->view->members[i].lost)
 			vc_log_notice("cluster %.8s: the agent of member %" PRIu32 " %s", c->plan->id, v->members[i].rank,
 				      v->members[i].lost ? "does not answer its host" : "answers again");
+		if (v->members[i].host != c->view->members[i].host)
+			vc_log_notice("cluster %.8s: member %" PRIu32 " is on host %s now", c->plan->id, v->members[i].rank,
+				      host_name(c, v->members[i].host));
 		if (v->members[i].state != c->view->members[i].state)
 			vc_log_notice("cluster %.8s: member %" PRIu32 " is %s", c->plan->id, v->members[i].rank,
 				      view_state_name((enum view_state)v->members[i].state));
@@ -618,14 +621,14 @@ static void tell_fact(struct membership_cluster *c, uint32_t rank, enum hv_kind 
 	if (!a || (!m && (kind != HV_MEMBER || what != VIEW_JOIN)))
 		return;
 	struct hv_event e = {.kind = (uint8_t)kind, .what = (uint8_t)what, .evidence = (uint8_t)evidence, .id = rank,
-			     .host = m ? m->host : agree_durable(a)->self, .incarnation = m ? m->incarnation : 1};
+			     .host = m && !(kind == HV_MEMBER && what == HV_MOVE) ? m->host : agree_durable(a)->self, .incarnation = m ? m->incarnation : 1};
 	agree_fact(a, now_ms(), &e);
 	drain(c->owner);
 }
 
-static void member_fact(struct membership_cluster *c, uint32_t rank, enum view_event_kind what, enum hv_evidence evidence)
+static void member_fact(struct membership_cluster *c, uint32_t rank, int what, enum hv_evidence evidence)
 {
-	tell_fact(c, rank, HV_MEMBER, (int)what, evidence);
+	tell_fact(c, rank, HV_MEMBER, what, evidence);
 }
 
 void membership_member_down(struct membership_cluster *c, uint32_t rank)
@@ -643,6 +646,10 @@ void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_
 	const struct hv_member *m = find_member(c, rank);
 	if (!core(c) || !agree_is_voter(core(c)) || c->lacking)
 		return;
+	if (m && m->host != agree_durable(core(c))->self) {
+		member_fact(c, rank, HV_MOVE, HV_BY_DOMAIN);
+		return;
+	}
 	if (m && m->state != VIEW_GONE && m->lost == linked)
 		tell_fact(c, rank, HV_AGENT, !linked, HV_BY_EOF);
 	else if (!linked)
@@ -653,6 +660,11 @@ void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_
 		member_fact(c, rank, VIEW_RETURN, HV_BY_DOMAIN);
 	else if (m->state == VIEW_JOINING && epoch >= c->view->epoch)
 		member_fact(c, rank, VIEW_UP, HV_BY_DOMAIN);
+}
+
+void membership_member_moved(struct membership_cluster *c, uint32_t rank)
+{
+	member_fact(c, rank, HV_MOVE, HV_BY_DOMAIN);
 }
 
 uint64_t membership_valid_ms(const struct membership_cluster *c)

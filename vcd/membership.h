@@ -55,6 +55,7 @@ void membership_member_leaves(struct membership_cluster *c, uint32_t rank); // i
 // A member here runs, and has the view of that epoch (0: none); linked: its agent answers. It comes into the view where it is not;
 // called again and again.
 void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_t epoch, bool linked);
+void membership_member_moved(struct membership_cluster *c, uint32_t rank); // a member runs here from now on
 // How long this host may call the current view valid, in ms; 0: not at all.
 uint64_t membership_valid_ms(const struct membership_cluster *c);
 

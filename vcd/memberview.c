@@ -21,12 +21,13 @@ struct hostview *memberview_first(const struct plan *plan)
 static int add_member(struct view *view, const struct plan *plan, const struct plan_member *m, const struct hv_member *state,
 		      bool lost, struct vc_error *err)
 {
+	uint32_t host = state->host < plan->n_hosts ? state->host : m->host;
 	struct view_member vm = {.rank = m->rank, .state = (enum view_state)state->state, .incarnation = state->incarnation,
 				 .slots = m->slots, .site = "default"};
 	vm.agent_lost = (lost || state->lost) && vm.state != VIEW_GONE;
 	snprintf(vm.name, sizeof(vm.name), "%s", m->name);
 	snprintf(vm.addr, sizeof(vm.addr), "%s", m->addr);
-	snprintf(vm.host, sizeof(vm.host), "%s", plan->hosts[m->host].name);
+	snprintf(vm.host, sizeof(vm.host), "%s", plan->hosts[host].name);
 	return view_add(view, &vm, err);
 }
 

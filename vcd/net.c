@@ -373,7 +373,7 @@ static int ensure_tap(struct nl_sock *sock, const struct net_segment *seg, const
 	if (disable_ipv6(name, err) < 0 || bring_up(sock, name, seg->mtu, bridge, err) < 0 || link_index(name, &index, err) < 0 ||
 	    stop_learning(sock, name, index, err) < 0)
 		return -1;
-	return put_port_mac(sock, index, local->mac, err);
+	return local->mac ? put_port_mac(sock, index, local->mac, err) : 0;
 }
 
 static int ensure_all(struct nl_sock *sock, const struct net_segment *seg, struct vc_error *err)
@@ -401,6 +401,8 @@ int net_ensure(const struct net_segment *seg, struct vc_error *err)
 		return -1;
 	if (ensure_all(sock, seg, err) == 0)
 		return 0;
+	if (seg->keep)
+		return vc_error_wrap(err, "network of cluster %.*s", NET_SHORT_LEN, seg->id);
 	struct vc_error again = VC_ERROR_INIT;
 	if (net_remove(seg->id, &again) < 0)
 		vc_log_warning("network of cluster %.*s: %s", NET_SHORT_LEN, seg->id, again.text);
@@ -510,6 +512,44 @@ int net_remove(const char *id, struct vc_error *err)
 			rc = -1;
 	}
 	return rc;
+}
+
+// --- a member that moves --------------------------------------------------------------------------------------
+
+// Frames for it go out by its tap.
+static int member_here(struct nl_sock *sock, const struct net_move *move, struct vc_error *err)
+{
+	char name[NET_NAME_LEN];
+	uint8_t mac[ETH_ALEN];
+	uint32_t index;
+	if (parse_mac(move->mac, mac, err) < 0 || link_index(net_tap_name(move->id, move->rank, name), &index, err) < 0 ||
+	    put_port_mac(sock, index, move->mac, err) < 0)
+		return -1;
+	index = if_nametoindex(link_name(VXLAN_PREFIX, move->id, name));
+	return index ? drop_fdb(sock, index, mac, NULL, false, err) : 0; // its former way
+}
+
+// They go to its host; a tap that it had here goes.
+static int member_there(struct nl_sock *sock, const struct net_move *move, struct vc_error *err)
+{
+	char name[NET_NAME_LEN];
+	uint8_t mac[ETH_ALEN];
+	uint32_t index;
+	if (parse_mac(move->mac, mac, err) < 0 || link_index(link_name(VXLAN_PREFIX, move->id, name), &index, err) < 0 ||
+	    put_fdb(sock, index, mac, move->addr, NLM_F_REPLACE, err) < 0 || put_port_mac(sock, index, move->mac, err) < 0)
+		return -1;
+	net_tap_name(move->id, move->rank, name);
+	return if_nametoindex(name) ? remove_link(sock, name, err) : 0;
+}
+
+int net_move(const struct net_move *move, struct vc_error *err)
+{
+	if (check_id(move->id, err) < 0)
+		return -1;
+	auto_sock struct nl_sock *sock = open_sock(err);
+	if (!sock)
+		return -1;
+	return move->addr ? member_there(sock, move, err) : member_here(sock, move, err);
 }
 
 // --- underlay -------------------------------------------------------------------------------------------------

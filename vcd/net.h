@@ -9,6 +9,7 @@
 #ifndef VCD_NET_H
 #define VCD_NET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -26,7 +27,7 @@ struct net_peer { // a host of the cluster other than this one
 
 struct net_local { // a member on this host
 	uint32_t rank;
-	const char *mac;
+	const char *mac; // NULL: it is still on another host, and only its tap is made
 };
 
 struct net_remote { // a member on another host
@@ -51,7 +52,17 @@ struct net_segment {
 	size_t n_gone_peers;
 	const struct net_remote *gone; // members that were there; only their MAC counts
 	size_t n_gone;
+	bool keep; // members use it: a failure takes nothing away
 };
+
+// A member is somewhere else now: on the host with this address, or (NULL) here, where its tap waits.
+struct net_move {
+	const char *id;
+	uint32_t rank;
+	const char *mac;
+	const char *addr;
+};
+int net_move(const struct net_move *move, struct vc_error *err);
 
 const char *net_tap_name(const char *id, uint32_t rank, char ret[NET_NAME_LEN]);
 

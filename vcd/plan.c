@@ -73,7 +73,7 @@ const struct plan_member *plan_member_by_rank(const struct plan *plan, uint32_t 
 }
 
 // Memory of the host that this job may use, and where the number comes from.
-static uint64_t host_share_mib(const struct plan_host *host)
+uint64_t plan_host_share_mib(const struct plan_host *host)
 {
 	if (host->mem_mib)
 		return host->mem_mib;
@@ -83,7 +83,7 @@ static uint64_t host_share_mib(const struct plan_host *host)
 }
 
 // What a guest of mem_mib costs the host.
-static uint64_t with_overhead(const struct plan_limits *limits, uint64_t mem_mib)
+uint64_t plan_guest_cost(const struct plan_limits *limits, uint64_t mem_mib)
 {
 	return mem_mib + limits->overhead_mib + (mem_mib * limits->overhead_percent + 99) / 100;
 }
@@ -99,7 +99,7 @@ static uint64_t without_overhead(const struct plan_limits *limits, uint64_t room
 static int member_memory(const struct plan *plan, const struct plan_host *host, const struct plan_limits *limits,
 			 uint64_t *ret_mib, struct vc_error *err)
 {
-	uint64_t share = host_share_mib(host), vms = plan->spec->vms;
+	uint64_t share = plan_host_share_mib(host), vms = plan->spec->vms;
 	uint64_t mem = plan->spec->mem_mib ? plan->spec->mem_mib : without_overhead(limits, share / vms);
 	if (mem < VC_MEM_MIN_MIB)
 		return vc_error_set(err, VC_EUSER,
@@ -107,13 +107,13 @@ static int member_memory(const struct plan *plan, const struct plan_host *host, 
 				    "%llu MiB + %u%%, less than %u MiB: ask Slurm for more with --mem",
 				    host->name, (unsigned long long)share, (unsigned long long)vms, (unsigned long long)mem,
 				    (unsigned long long)limits->overhead_mib, limits->overhead_percent, VC_MEM_MIN_MIB);
-	if (with_overhead(limits, mem) * vms > share)
+	if (plan_guest_cost(limits, mem) * vms > share)
 		return vc_error_set(err, VC_EUSER,
 				    "host %s: %llu members of %llu MiB (and %llu MiB overhead each) need %llu MiB, Slurm allocated "
 				    "%llu MiB: lower --vcluster-mem or --vcluster-vms, or ask Slurm for more with --mem",
 				    host->name, (unsigned long long)vms, (unsigned long long)mem,
-				    (unsigned long long)(with_overhead(limits, mem) - mem),
-				    (unsigned long long)(with_overhead(limits, mem) * vms), (unsigned long long)share);
+				    (unsigned long long)(plan_guest_cost(limits, mem) - mem),
+				    (unsigned long long)(plan_guest_cost(limits, mem) * vms), (unsigned long long)share);
 	*ret_mib = mem;
 	return 0;
 }
@@ -177,7 +177,7 @@ static int plan_host_members(struct plan *plan, uint32_t h, const struct plan_li
 		return -1;
 	for (uint32_t i = 0; i < plan->spec->vms; i++) {
 		struct plan_member *m = &plan->members[plan->n_members];
-		*m = (struct plan_member){.rank = (uint32_t)plan->n_members, .host = h, .mem_mib = mem};
+		*m = (struct plan_member){.rank = (uint32_t)plan->n_members, .host = h, .home = h, .to = PLAN_NOWHERE, .mem_mib = mem};
 		plan->n_members++;
 		if (member_vcpus(plan, host, i, &m->vcpus, err) < 0 || member_names(plan, m, err) < 0 ||
 		    member_cpu_ids(host, next_cpu, m, err) < 0)

@@ -18,6 +18,7 @@
 #define PLAN_ID_LEN 32	  // hex digits of a cluster id
 #define PLAN_SHORT_LEN 8  // of them in the names of bridges, taps, domains
 #define PLAN_HEX64_LEN 64 // hex digits of a digest or a secret
+#define PLAN_NOWHERE UINT32_MAX // no host
 #define PLAN_CPUS_MAX 1024 // CPU ids of one member
 #define PLAN_GROUPS_MAX 256 // supplementary groups carried into guests; more are an error that names the user
 
@@ -57,7 +58,9 @@ struct plan_host {
 struct plan_member {
 	uint32_t rank;
 	char name[VC_NAME_MAX + 1];
-	uint32_t host;	    // index into hosts
+	uint32_t host;	    // index into hosts: where it runs
+	uint32_t home;	    // where Slurm gave its processors and starts its tasks: it may have moved from there
+	uint32_t to;	    // where it is on its way to; PLAN_NOWHERE
 	char addr[16];	    // dotted quad
 	char mac[18];
 	uint32_t vcpus;
@@ -108,6 +111,9 @@ struct plan *plan_grow(const struct plan *old, const struct plan_host *hosts, si
 		       const struct plan_limits *limits, struct vc_error *err);
 // The next plan: hosts which gone(ctx, host) says of, with their members, are gone.
 struct plan *plan_shrink(const struct plan *old, bool (*gone)(void *ctx, const struct plan_host *host), void *ctx, struct vc_error *err);
+// Memory of a host that the job may use; 0 is never returned where Slurm knows the host.
+uint64_t plan_host_share_mib(const struct plan_host *host);
+uint64_t plan_guest_cost(const struct plan_limits *limits, uint64_t mem_mib); // with the hypervisor's own
 
 struct json_object *plan_to_json(const struct plan *plan);
 struct plan *plan_from_json(struct json_object *obj, struct vc_error *err);

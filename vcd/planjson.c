@@ -57,6 +57,10 @@ static struct json_object *member_to_json(const struct plan *plan, const struct 
 	vc_json_add_u64(obj, "rank", m->rank);
 	vc_json_add_str(obj, "name", m->name);
 	vc_json_add_str(obj, "host", plan->hosts[m->host].name);
+	if (m->home != m->host)
+		vc_json_add_str(obj, "home", plan->hosts[m->home].name);
+	if (m->to != PLAN_NOWHERE)
+		vc_json_add_str(obj, "to", plan->hosts[m->to].name);
 	vc_json_add_str(obj, "addr", m->addr);
 	vc_json_add_str(obj, "mac", m->mac);
 	vc_json_add_u64(obj, "vcpus", m->vcpus);
@@ -244,6 +248,20 @@ static int read_mac(struct json_object *obj, char *ret, struct vc_error *err)
 	return 0;
 }
 
+// A host of the plan by its name; `absent` where the key is not there.
+static int read_place(const struct plan *plan, struct json_object *obj, const char *key, uint32_t absent, uint32_t *ret,
+		      struct vc_error *err)
+{
+	const char *host = NULL;
+	if (vc_json_str_opt(obj, key, VC_HOSTNAME_MAX, &host, err) < 0)
+		return -1;
+	int index = host ? plan_host_index(plan, host) : 0;
+	if (index < 0)
+		return vc_error_set(err, VC_EPROTO, "'%s' of a member is host '%.64s', which the plan does not have", key, host);
+	*ret = host ? (uint32_t)index : absent;
+	return 0;
+}
+
 static int read_member(const struct plan *plan, struct json_object *obj, struct plan_member *m, struct vc_error *err)
 {
 	const char *host;
@@ -262,7 +280,7 @@ static int read_member(const struct plan *plan, struct json_object *obj, struct 
 		return vc_error_set(err, VC_EPROTO, "member %u has %u CPUs and %llu MiB", m->rank, m->vcpus,
 				    (unsigned long long)m->mem_mib);
 	m->host = (uint32_t)index;
-	return 0;
+	return read_place(plan, obj, "home", m->host, &m->home, err) < 0 ? -1 : read_place(plan, obj, "to", PLAN_NOWHERE, &m->to, err);
 }
 
 static int read_hosts(struct json_object *obj, struct plan *plan, struct vc_error *err)

@@ -18,6 +18,7 @@
 #include "vcd/hv.h"
 #include "vcd/membership.h"
 #include "vcd/rpc.h"
+#include "vcd/share_int.h"
 #include "vcd/image/store.h"
 #include "vcd/peer.h"
 #include "vcd/startstage.h"
@@ -65,9 +66,8 @@ const char *share_phase_name(enum share_phase phase)
 	return phase_names[phase];
 }
 
-int share_save(struct share *s, struct vc_error *err)
+static int save_plan(struct share *s, const struct plan *plan, struct vc_error *err)
 {
-	const struct plan *plan = s->work->plan;
 	struct state_share row = {.job = plan->key.job, .restart = plan->key.restart, .phase = phase_names[s->phase]};
 	vc_autojson struct json_object *json = plan_to_json(plan), *extra = json_object_new_object();
 	if (!json || !extra)
@@ -79,6 +79,11 @@ int share_save(struct share *s, struct vc_error *err)
 	row.plan = json;
 	row.extra = extra;
 	return state_share_put(s->vcd->state, &row, err);
+}
+
+int share_save(struct share *s, struct vc_error *err)
+{
+	return save_plan(s, s->work->plan, err);
 }
 
 // The database is behind, not wrong, when this fails: the next phase is saved again.
@@ -115,7 +120,7 @@ static struct json_object *boot_result(struct share *s)
 {
 	struct json_object *result = json_object_new_object(), *list = json_object_new_array();
 	for (size_t i = 0; i < s->n_members; i++) {
-		const struct member *m = &s->members[i];
+		const struct member *m = s->members[i];
 		struct json_object *item = json_object_new_object();
 		vc_json_add_u64(item, "rank", m->plan->rank);
 		uint64_t ms = m->ready_ms > s->boot_began ? m->ready_ms - s->boot_began : 0;
@@ -142,7 +147,8 @@ static struct json_object *result_of(struct share *s, enum goal goal)
 static bool view_is_everywhere(const struct share *s, uint64_t epoch)
 {
 	for (size_t i = 0; i < s->n_members; i++) {
-		if (!s->members[i].down && s->members[i].epoch < epoch)
+		const struct member *m = s->members[i];
+		if (!m->down && !m->move && m->epoch < epoch)
 			return false;
 	}
 	return true;
@@ -446,7 +452,7 @@ static int submit_start(struct share *s, struct member *m, const struct sharewor
 // Of an adopted share that was up, what does not run has ended: it is reported, not started again.
 static bool needs_start(const struct share *s, const struct member *m)
 {
-	return !m->running && !m->down && !s->adopted;
+	return !m->running && !m->down && !s->adopted && !sharework_comes(s->work, m->plan);
 }
 
 static int run_domains(struct share *s, struct vc_error *err)
@@ -464,9 +470,9 @@ static int run_domains(struct share *s, struct vc_error *err)
 	s->start_error = VC_ERROR_INIT;
 	s->starting = 0;
 	for (size_t i = 0; i < s->n_members; i++) {
-		if (!needs_start(s, &s->members[i]))
+		if (!needs_start(s, s->members[i]))
 			continue;
-		if (submit_start(s, &s->members[i], machine, &s->start_error) < 0)
+		if (submit_start(s, s->members[i], machine, &s->start_error) < 0)
 			break;
 		s->starting++;
 	}
@@ -551,7 +557,7 @@ static void push_view(struct member *m);
 static bool all_ready(const struct share *s)
 {
 	for (size_t i = 0; i < s->n_members; i++) {
-		if (!s->members[i].configured && !s->members[i].down)
+		if (!s->members[i]->configured && !s->members[i]->down)
 			return false;
 	}
 	return true;
@@ -693,12 +699,12 @@ static int open_gslurm(struct share *s, struct vc_error *err)
 	return s->gslurm ? 0 : -1;
 }
 
-static int open_link(struct member *m, struct vc_error *err)
+int share_open_link(struct member *m, struct vc_error *err)
 {
 	struct share *s = m->share;
 	struct glink_sink sink = {sink_frame, sink_down, sink_writable, s};
 	char path[108];
-	if (m->link || m->down)
+	if (m->link || m->down || sharework_comes(s->work, m->plan))
 		return 0;
 	if (sharework_socket(s->work, m->plan->rank, "link", path, sizeof(path), err) < 0)
 		return -1;
@@ -715,7 +721,7 @@ static int open_links(struct share *s, struct vc_error *err)
 	if (open_gslurm(s, err) < 0)
 		return -1;
 	for (size_t i = 0; i < s->n_members; i++) {
-		if (open_link(&s->members[i], err) < 0)
+		if (share_open_link(s->members[i], err) < 0)
 			return -1;
 	}
 	return 0;
@@ -727,7 +733,7 @@ static int run_guests(struct share *s, struct vc_error *err)
 		return -1;
 	s->boot_limit = now(s) + s->vcd->conf->boot_timeout_ms;
 	for (size_t i = 0; s->work->fake && i < s->n_members; i++)
-		s->members[i].configured = true;
+		s->members[i]->configured = true;
 	// an adopted share is up whether its guests answer or not
 	s->idle = !s->adopted && !all_ready(s);
 	return s->idle ? 1 : 0;
@@ -743,7 +749,7 @@ static void gslurm_gone(void *arg)
 static void close_links(struct share *s, const char *code, const char *message)
 {
 	for (size_t i = 0; i < s->n_members; i++) {
-		struct member *m = &s->members[i];
+		struct member *m = s->members[i];
 		glink_close(vc_steal(&m->link), code, message);
 		m->configured = m->telling = false;
 	}
@@ -1000,8 +1006,12 @@ static void take_view(struct share *s, struct json_object *view, uint64_t epoch)
 	s->epoch = epoch;
 	if (s->hook || (s->hook = viewhook_create(s->vcd, s->work)))
 		viewhook_view(s->hook, view, epoch);
-	for (size_t i = 0; i < s->n_members; i++)
-		push_view(&s->members[i]);
+	share_moves_follow(s, view);
+	for (size_t i = 0; i < s->n_members; i++) {
+		push_view(s->members[i]);
+		if (s->members[i]->down && s->membership) // said while it was on its way, it was not heard
+			membership_member_down(s->membership, s->members[i]->plan->rank);
+	}
 }
 
 static void on_agreed(void *ctx, struct json_object *view, uint64_t epoch)
@@ -1018,7 +1028,7 @@ static void on_removed(void *ctx)
 	vc_log_ctx(VC_LOG_WARNING, &s->log, "cluster %s: its members here are no longer part of it", s->work->short_id);
 	s->removed = true;
 	for (size_t i = 0; i < s->n_members; i++)
-		s->members[i].renew_at = 0; // their view is stale at once
+		s->members[i]->renew_at = 0; // their view is stale at once
 	sharegrow_removed(s->grow);
 }
 
@@ -1027,7 +1037,7 @@ static void on_returned(void *ctx)
 	struct share *s = ctx;
 	s->removed = false;
 	for (size_t i = 0; i < s->n_members; i++)
-		s->members[i].renew_at = 0;
+		s->members[i]->renew_at = 0;
 }
 
 static void on_lacks_plan(void *ctx)
@@ -1108,6 +1118,7 @@ void share_release(struct share *s, struct rpc_request *req)
 		bool idle = s->busy && s->idle;
 		s->goal = GOAL_GONE;
 		s->adopted = false;
+		share_moves_stop(s);
 		set_phase(s, SHARE_RELEASING);
 		vc_error_set(&err, VC_ECANCELED, "the cluster of job %s is being released", s->job);
 		fail_waiters(s, &err, false);
@@ -1200,20 +1211,20 @@ void share_machine_ready(struct share *s, const struct vc_error *err)
 	walk(s);
 }
 
-static struct member *find_member(struct share *s, uint32_t rank)
+struct member *share_member(struct share *s, uint32_t rank)
 {
 	for (size_t i = 0; i < s->n_members; i++) {
-		if (s->members[i].plan->rank == rank)
-			return &s->members[i];
+		if (s->members[i]->plan->rank == rank)
+			return s->members[i];
 	}
 	return NULL;
 }
 
-static void member_stopped(struct share *s, struct member *m, const char *reason)
+void share_member_stopped(struct share *s, struct member *m, const char *reason)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	char tail[SHAREWORK_TAIL];
-	if (m->down || s->goal == GOAL_GONE)
+	if (m->down || m->move || s->goal == GOAL_GONE) // of one on its way sharemove.c knows
 		return;
 	m->down = true;
 	m->running = false;
@@ -1234,9 +1245,9 @@ static void member_stopped(struct share *s, struct member *m, const char *reason
 
 void share_domain_stopped(struct share *s, uint32_t rank, const char *reason)
 {
-	struct member *m = find_member(s, rank);
+	struct member *m = share_member(s, rank);
 	if (m && (s->phase == SHARE_UP || in_guests_step(s)))
-		member_stopped(s, m, reason);
+		share_member_stopped(s, m, reason);
 }
 
 static bool runs(const struct share *s, const struct member *m, char *const *running)
@@ -1260,7 +1271,7 @@ void share_domains_seen(struct share *s, char *const *running)
 	if (!s->polled) // its domains may have started after the list was made
 		return;
 	for (size_t i = 0; i < s->n_members; i++) {
-		struct member *m = &s->members[i];
+		struct member *m = s->members[i];
 		if (m->running && !m->down && !runs(s, m, running))
 			share_domain_stopped(s, m->plan->rank, "its domain is gone");
 	}
@@ -1270,10 +1281,10 @@ static void boot_too_long(struct share *s)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	char tail[SHAREWORK_TAIL];
-	const struct member *late = &s->members[0];
+	const struct member *late = s->members[0];
 	for (size_t i = 0; i < s->n_members; i++) {
-		if (!s->members[i].configured && !s->members[i].down)
-			late = &s->members[i];
+		if (!s->members[i]->configured && !s->members[i]->down)
+			late = s->members[i];
 	}
 	sharework_console_tail(s->work, late->plan->rank, tail, sizeof(tail));
 	vc_error_set(&err, VC_ETIMEDOUT, "member %s did not come up within %" PRIu64 " s; its console's last lines: %s", late->plan->name,
@@ -1297,7 +1308,7 @@ static void expire_waiters(struct share *s)
 static void tell_membership(struct member *m)
 {
 	const struct share *s = m->share;
-	if (!s->membership || s->phase != SHARE_UP || s->paused || !m->running || m->down)
+	if (!s->membership || s->phase != SHARE_UP || s->paused || !m->running || m->down || m->move)
 		m->linked_at = 0;
 	else if (s->work->fake || (m->configured && m->link && glink_is_up(m->link)) || !m->linked_at)
 		m->linked_at = now(s);
@@ -1312,10 +1323,11 @@ void share_tick(struct share *s)
 {
 	expire_waiters(s);
 	for (size_t i = 0; i < s->n_members; i++) {
-		push_view(&s->members[i]);
-		renew(&s->members[i]);
-		tell_membership(&s->members[i]);
+		push_view(s->members[i]);
+		renew(s->members[i]);
+		tell_membership(s->members[i]);
 	}
+	share_moves_tick(s);
 	if (s->hook)
 		viewhook_tick(s->hook);
 	if (s->fence && s->goal != GOAL_GONE)
@@ -1334,21 +1346,108 @@ void share_tick(struct share *s)
 
 // --- life -----------------------------------------------------------------------------------------------------
 
+static struct member *new_member(struct share *s, const struct plan_member *plan)
+{
+	struct member *m = calloc(1, sizeof(*m));
+	if (m)
+		*m = (struct member){.share = s, .plan = plan};
+	return m;
+}
+
+static void free_members(struct member **members, size_t n)
+{
+	for (size_t i = 0; members && i < n; i++) {
+		share_move_free(members[i]);
+		free(members[i]);
+	}
+	free(members);
+}
+
+static struct member **new_members(struct share *s, const struct sharework *work)
+{
+	struct member **members = calloc(work->n_members + 1, sizeof(*members));
+	for (size_t i = 0; members && i < work->n_members; i++) {
+		if ((members[i] = new_member(s, work->members[i])))
+			continue;
+		free_members(members, i);
+		members = NULL;
+	}
+	return members;
+}
+
+// Members that are in both keep what is known of them.
+static void take_members(struct share *s, struct sharework *work, struct member **members)
+{
+	for (size_t i = 0; i < work->n_members; i++) {
+		for (size_t k = 0; k < s->n_members; k++) {
+			if (s->members[k]->plan->rank != work->members[i]->rank)
+				continue;
+			struct member *kept = s->members[k];
+			s->members[k] = members[i];
+			members[i] = kept;
+			break;
+		}
+	}
+	for (size_t k = 0; k < s->n_members; k++)
+		glink_close(vc_steal(&s->members[k]->link), NULL, "the member has moved");
+	free_members(s->members, s->n_members);
+	s->members = members;
+	s->n_members = work->n_members;
+	for (size_t i = 0; i < s->n_members; i++)
+		members[i]->plan = work->members[i];
+	sharegrow_keep(s->grow, s->work);
+	s->work = work;
+	if (s->fence)
+		fence_set_work(s->fence, work);
+}
+
+static struct plan *plan_with(const struct plan *plan, uint32_t rank, uint32_t host, uint32_t to, struct vc_error *err)
+{
+	vc_autojson struct json_object *json = plan_to_json(plan);
+	struct plan *new = plan_from_json(json, err);
+	for (size_t i = 0; new && i < new->n_members; i++) {
+		if (new->members[i].rank != rank)
+			continue;
+		new->members[i].host = host;
+		new->members[i].to = to;
+	}
+	return new;
+}
+
+int share_replan(struct share *s, uint32_t rank, uint32_t host, uint32_t to, struct vc_error *err)
+{
+	struct plan *plan = plan_with(s->work->plan, rank, host, to, err);
+	struct sharework *work = plan ? sharework_replan(s->vcd, s->work, plan, err) : NULL;
+	struct member **members = work ? new_members(s, work) : NULL;
+	if (members && save_plan(s, work->plan, err) == 0) {
+		take_members(s, work, members);
+		return 0;
+	}
+	free_members(members, members ? work->n_members : 0);
+	sharework_unref(work);
+	return err && err->code ? -1 : vc_error_set(err, ENOMEM, "share of job %s: out of memory", s->job);
+}
+
+bool share_knows_machine(struct share *s, const struct sharework_machine **ret, struct vc_error *err)
+{
+	int rc = host_machine(s->host, ret, err);
+	if (rc > 0)
+		vc_error_set(err, VC_EBUSY, "host %s still finds out how it starts guests", s->work->own_name);
+	return rc == 0;
+}
+
 struct share *share_create(struct host *host, struct sharework *work, struct vc_error *err)
 {
 	struct share *s = calloc(1, sizeof(*s));
-	struct member *members = calloc(work->n_members, sizeof(*members));
-	if (!s || !members) {
+	struct member **members = s ? new_members(s, work) : NULL;
+	if (!members) {
 		vc_error_errno(err, "share of job %u", work->plan->key.job);
 		free(s);
-		free(members);
 		sharework_unref(work);
 		return NULL;
 	}
 	*s = (struct share){.host = host, .vcd = host_vcd(host), .work = work, .members = members, .n_members = work->n_members};
 	s->goal = GOAL_PREPARED;
-	for (size_t i = 0; i < s->n_members; i++)
-		members[i] = (struct member){.share = s, .plan = work->members[i]};
 	snprintf(s->job, sizeof(s->job), "%" PRIu32, work->plan->key.job);
 	s->log.job = s->job;
 	s->log.trace = work->trace[0] ? work->trace : NULL;
@@ -1375,7 +1474,7 @@ void share_take_back(struct share *s, const char *phase, struct json_object *ext
 {
 	struct vc_error err = VC_ERROR_INIT;
 	for (size_t i = 0; i < s->n_members; i++)
-		s->members[i].running = runs(s, &s->members[i], running);
+		s->members[i]->running = runs(s, s->members[i], running);
 	restore_view(s, extra);
 	s->taken_back = true;
 	if (strcmp(phase, "releasing") == 0 || strcmp(phase, "failed") == 0) {
@@ -1394,9 +1493,10 @@ void share_take_back(struct share *s, const char *phase, struct json_object *ext
 		if (share_join(s, MEMBERSHIP_AGAIN, &err) < 0 && (s->view || err.code != VC_ENOTFOUND))
 			vc_log_ctx(VC_LOG_ERR, &s->log, "%s", err.text);
 	}
+	share_moves_take_back(s);
 	for (size_t i = 0; s->adopted && i < s->n_members; i++) {
-		if (!s->members[i].running)
-			member_stopped(s, &s->members[i], "it ended while vcd was away");
+		if (!s->members[i]->running)
+			share_member_stopped(s, s->members[i], "it ended while vcd was away");
 	}
 	walk(s);
 }
@@ -1407,13 +1507,14 @@ void share_stop(struct share *s)
 	vc_error_set(&err, VC_ECANCELED, "vcd on host %s stops", s->work->own_name);
 	s->stopped = true;
 	sharegrow_stop(s->grow);
+	share_moves_stop(s);
 	membership_leave(vc_steal(&s->membership));
 	fence_destroy(vc_steal(&s->fence), false);
 	viewhook_destroy(vc_steal(&s->hook));
 	transfer_cancel(vc_steal(&s->wish), false);
 	fail_waiters(s, &err, true);
 	for (size_t i = 0; i < s->n_members; i++)
-		glink_close(vc_steal(&s->members[i].link), NULL, "vcd stops");
+		glink_close(vc_steal(&s->members[i]->link), NULL, "vcd stops");
 	if (s->gslurm)
 		gslurm_destroy(vc_steal(&s->gslurm), NULL, NULL);
 }
@@ -1425,8 +1526,8 @@ void share_destroy(struct share *s)
 	json_object_put(s->view);
 	json_object_put(s->usage);
 	sharegrow_destroy(s->grow);
+	free_members(s->members, s->n_members);
 	sharework_unref(s->work);
-	free(s->members);
 	free(s);
 }
 
@@ -1459,7 +1560,7 @@ void share_set_next(struct share *s, struct share *next)
 
 struct glink *share_link(struct share *s, uint32_t rank, struct vc_error *err)
 {
-	struct member *m = find_member(s, rank);
+	struct member *m = share_member(s, rank);
 	if (!m)
 		vc_error_set(err, VC_EUSER, "member %" PRIu32 " of job %s is not on host %s", rank, s->job, s->work->own_name);
 	else if (m->down)
@@ -1476,8 +1577,8 @@ bool share_take_link(struct share *s, uint32_t cid, int fd)
 	for (size_t i = 0; i < s->n_members; i++) {
 		if (vsock_cid(s->work->plan->net.vni, i) != cid)
 			continue;
-		if (s->members[i].link)
-			glink_take(s->members[i].link, fd);
+		if (s->members[i]->link)
+			glink_take(s->members[i]->link, fd);
 		else
 			close(fd); // it has just started, or ends: it tries again
 		return true;
@@ -1489,6 +1590,8 @@ static const char *member_state(const struct member *m)
 {
 	if (m->down)
 		return "down";
+	if (m->move)
+		return sharework_comes(m->share->work, m->plan) ? "coming" : "leaving";
 	if (m->configured)
 		return m->link && !glink_is_up(m->link) ? "link-lost" : "up";
 	return m->running ? "booting" : "absent";
@@ -1509,7 +1612,7 @@ struct json_object *share_load(struct share *s)
 	struct json_object *obj = json_object_new_object(), *list = json_object_new_array();
 	vc_json_add_str(obj, "cluster", s->work->plan->id);
 	for (size_t i = 0; i < s->n_members; i++) {
-		const struct member *m = &s->members[i];
+		const struct member *m = s->members[i];
 		if (!m->load_at || now(s) - m->load_at > LOAD_OLD_MS)
 			continue;
 		struct json_object *item = json_object_new_object();
@@ -1534,8 +1637,8 @@ struct json_object *share_inventory(struct share *s)
 	vc_json_add_u64(obj, "epoch", s->epoch);
 	for (size_t i = 0; i < s->n_members; i++) {
 		struct json_object *item = json_object_new_object();
-		vc_json_add_u64(item, "rank", s->members[i].plan->rank);
-		vc_json_add_str(item, "state", member_state(&s->members[i]));
+		vc_json_add_u64(item, "rank", s->members[i]->plan->rank);
+		vc_json_add_str(item, "state", member_state(s->members[i]));
 		json_object_array_add(list, item);
 	}
 	vc_json_add(obj, "members", list);

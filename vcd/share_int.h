@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// What share.c (steps, guests, views) and sharegrow.c (plans after the first, joining, coming back) share; nobody else.
+// What share.c (steps, guests, views), sharegrow.c (plans after the first, joining, coming back) and sharemove.c (members
+// that move) share; nobody else.
 #ifndef VCD_SHARE_INT_H
 #define VCD_SHARE_INT_H
 
 #include "libvc/log.h"
+#include "vcd/hv.h"
 #include "vcd/membership.h"
+#include "vcd/peer.h"
+#include "vcd/plan.h"
+#include "vcd/relay.h"
 #include "vcd/share.h"
+#include "vcd/sharemove.h"
 #include "vcd/startstage.h"
+#include "vcd/work.h"
 
 struct fence;
 struct gslurm;
 struct sharegrow;
+struct share_move;
 struct transfer_wish;
 struct vcd;
 struct viewhook;
@@ -19,6 +27,7 @@ enum goal { GOAL_GONE, GOAL_PREPARED, GOAL_UP, GOAL_VIEW, GOAL_PLAN, GOAL_IDLE }
 
 struct member {
 	struct share *share;
+	struct share_move *move; // it leaves this host, or comes to it; NULL: neither
 	const struct plan_member *plan;
 	struct glink *link;
 	bool running;	 // its domain was seen
@@ -50,6 +59,7 @@ struct share {
 	struct host *host;
 	struct vcd *vcd;
 	struct sharework *work;
+	struct share_move *moves; // under way, from here and to here
 	enum share_phase phase;
 	enum goal goal; // of the runner: GONE, PREPARED, UP
 	size_t begun;	// steps begun: what a release has to undo
@@ -63,7 +73,7 @@ struct share {
 	bool paused; // its job is suspended
 	bool polled; // its domains had been started when the list of them was asked for
 	struct vc_error error; // why it failed
-	struct member *members;
+	struct member **members; // of this host, as work has them
 	size_t n_members, starting;
 	struct vc_error start_error;
 	uint64_t boot_began, boot_limit; // loop time
@@ -105,5 +115,79 @@ void sharegrow_removed(struct sharegrow *g);
 bool sharegrow_is_idle(const struct sharegrow *g); // each member here has said, since it was announced, that it runs no task
 bool sharegrow_is_at_network(const struct sharegrow *g); // a worker changes it now
 uint64_t sharegrow_version(const struct sharegrow *g); // of the plan that this host's network follows
+void sharegrow_keep(struct sharegrow *g, struct sharework *old); // others may still read it; taken
+// A migration, from the first word about it until nobody here has anything to do for it.
+enum move_stage {
+	MOVE_ASKING,   // source: the target gets ready
+	MOVE_COPYING,  // source: libvirt is at it
+	MOVE_SETTLING, // source: libvirt has failed, or vcd was restarted: where is it?
+	MOVE_DECIDING, // source: it is there, and that could not be written down yet
+	MOVE_TELLING,  // source: the target is told so
+	MOVE_WAITING,  // target: its copy waits for leave
+	MOVE_RUNNING,  // target: it gets it
+	MOVE_DROPPING, // target: the copy is destroyed
+};
+
+struct share_move {
+	struct share_move *next;
+	struct share *share;
+	struct member *member; // NULL: it is not here any more
+	uint32_t rank, other;  // the other host
+	enum move_stage stage;
+	enum move_policy policy;
+	uint64_t bandwidth_mib, downtime_ms, rounds;
+	struct rpc_request *req; // NULL: nobody waits
+	struct peer_call *call;
+	struct work_job *job, *looking;
+	struct relay *relay;
+	struct vc_error why;  // what went wrong, until it is answered
+	uint64_t began, retry_at, look_at, heard_at; // loop time
+	bool forced; // it was stopped for the rest
+	struct hv_progress progress;
+};
+
+// A worker's job for a migration; a migration that ends before cancels it.
+struct move_job {
+	struct share_move *move;
+	struct sharework *work;
+	const struct plan_member *member; // of work's plan
+	const struct sharework_machine *machine;
+	char name[32], addr[64];
+	char *xml;
+	struct hv_migration args;
+	char sockets[RELAY_STREAMS][108];
+	bool here, run;
+	struct hv_progress progress;
+	int (*run_fn)(struct move_job *j, struct vc_error *err);
+	void (*done_fn)(struct share_move *mv, struct move_job *j, const struct vc_error *err);
+};
+
+struct share_move *share_move_new(struct share *s, uint32_t rank, uint32_t other, enum move_stage stage, struct vc_error *err);
+void share_move_end(struct share_move *mv, const struct vc_error *err); // answers, and frees it
+void share_move_answer(struct share_move *mv, struct json_object *result, const struct vc_error *err);
+void share_move_wait(struct share_move *mv, struct rpc_request *req);
+struct share_move *share_move_find(struct share *s, uint32_t rank);
+struct move_job *move_job_new(struct share_move *mv, struct vc_error *err);
+int move_job_start(struct move_job *j, enum work_pool pool, uint64_t limit_ms, struct vc_error *err); // takes j
+int share_move_call(struct share_move *mv, const char *method, uint64_t limit_ms, peer_done_fn done, struct vc_error *err);
+int share_net_move(struct move_job *j, uint32_t host, struct vc_error *err); // in a worker; host: where the member is
+const char *share_host_name(const struct share *s, uint32_t host);
+// sharecome.c
+void share_come_tick(struct share_move *mv);
+void share_come_take_back(struct share_move *mv);
+
+// share.c
+struct member *share_member(struct share *s, uint32_t rank);
+// A member is on `host` now, and on its way to `to`: written down, then s->work and s->members follow.
+int share_replan(struct share *s, uint32_t rank, uint32_t host, uint32_t to, struct vc_error *err);
+int share_open_link(struct member *m, struct vc_error *err);
+void share_member_stopped(struct share *s, struct member *m, const char *reason); // reported
+bool share_knows_machine(struct share *s, const struct sharework_machine **ret, struct vc_error *err);
+// sharemove.c
+void share_moves_stop(struct share *s); // gives up what is under way, without any answer
+void share_move_free(struct member *m);
+void share_moves_tick(struct share *s);
+void share_moves_take_back(struct share *s); // members that were on their way when vcd ended
+void share_moves_follow(struct share *s, struct json_object *view); // where others' members run now
 
 #endif

@@ -123,7 +123,19 @@ static void use_work(struct share *s, struct sharework *work)
 {
 	s->work = work;
 	for (size_t i = 0; i < s->n_members; i++)
-		s->members[i].plan = work->members[i];
+		s->members[i]->plan = work->members[i];
+}
+
+// Members that have moved, or are on their way, are where this host knows them: the controller hears of it later.
+static void carry_places(const struct plan *from, struct plan *to)
+{
+	for (size_t i = 0; i < to->n_members; i++) {
+		const struct plan_member *m = plan_member_by_rank(from, to->members[i].rank);
+		if (!m || m->host >= to->n_hosts || (m->to != PLAN_NOWHERE && m->to >= to->n_hosts))
+			continue;
+		to->members[i].host = m->host;
+		to->members[i].to = m->to;
+	}
 }
 
 static int replace_work(struct sharegrow *g, struct sharework *work, struct vc_error *err)
@@ -142,6 +154,15 @@ static int replace_work(struct sharegrow *g, struct sharework *work, struct vc_e
 	return 0;
 }
 
+void sharegrow_keep(struct sharegrow *g, struct sharework *old)
+{
+	struct sharework **list = reallocarray(g->old, g->n_old + 1, sizeof(*list));
+	if (!list)
+		return; // stays in memory
+	g->old = list;
+	g->old[g->n_old++] = old;
+}
+
 static int take_plan(struct sharegrow *g, struct plan *plan, struct vc_error *err)
 {
 	struct share *s = g->share;
@@ -153,6 +174,7 @@ static int take_plan(struct sharegrow *g, struct plan *plan, struct vc_error *er
 			return vc_error_set(err, VC_EPROTO, "a plan of another cluster");
 		return newer ? vc_error_set(err, VC_EBUSY, "the cluster is %s on host %s", share_phase_name(s->phase), s->work->own_name) : 0;
 	}
+	carry_places(plan_of(g), plan);
 	struct sharework *work = sharework_next(s->vcd, s->work, plan, err);
 	if (!work)
 		return -1;
@@ -192,7 +214,7 @@ int share_leave(struct share *s, uint64_t limit_ms, struct rpc_request *req, str
 	if (!s->membership)
 		return vc_error_set(err, VC_ENOTFOUND, "cluster %s has no membership on host %s", s->work->short_id, s->work->own_name);
 	for (size_t i = 0; i < s->n_members; i++)
-		membership_member_leaves(s->membership, s->members[i].plan->rank);
+		membership_member_leaves(s->membership, s->members[i]->plan->rank);
 	if (!g->leaves_at)
 		g->leaves_at = now(g);
 	share_add_waiter(s, req, GOAL_IDLE, 0, limit_ms);
@@ -204,7 +226,7 @@ bool sharegrow_is_idle(const struct sharegrow *g)
 {
 	const struct share *s = g->share;
 	for (size_t i = 0; i < s->n_members && !s->work->fake; i++) {
-		const struct member *m = &s->members[i];
+		const struct member *m = s->members[i];
 		if (!m->down && (m->load_at <= g->leaves_at || m->tasks > 0))
 			return false;
 	}
@@ -214,7 +236,7 @@ bool sharegrow_is_idle(const struct sharegrow *g)
 static bool some_member_runs(const struct share *s)
 {
 	for (size_t i = 0; i < s->n_members; i++) {
-		if (s->members[i].running && !s->members[i].down)
+		if (s->members[i]->running && !s->members[i]->down)
 			return true;
 	}
 	return false;

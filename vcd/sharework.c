@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <pwd.h>
 #include <spawn.h>
@@ -68,10 +69,15 @@ void sharework_unref(struct sharework *w)
 	errno = saved;
 }
 
+bool sharework_comes(const struct sharework *w, const struct plan_member *m)
+{
+	return m->to == w->self && m->host != w->self;
+}
+
 static bool is_own(const struct sharework *w, const struct sharework *old, const struct plan_member *m)
 {
 	if (!old)
-		return m->host == w->self && !m->gone;
+		return (m->host == w->self && !m->gone) || sharework_comes(w, m);
 	for (size_t i = 0; i < old->n_members; i++) {
 		if (old->members[i]->rank == m->rank)
 			return true;
@@ -82,16 +88,18 @@ static bool is_own(const struct sharework *w, const struct sharework *old, const
 static int own_members(struct sharework *w, const struct sharework *old, struct vc_error *err)
 {
 	const struct plan *plan = w->plan;
+	bool home = false;
 	w->members = calloc(plan->n_members + 1, sizeof(*w->members));
 	if (!w->members)
 		return vc_error_errno(err, "plan");
 	for (size_t i = 0; i < plan->n_members; i++) {
 		if (is_own(w, old, &plan->members[i]))
 			w->members[w->n_members++] = &plan->members[i];
+		home |= plan->members[i].home == w->self;
 	}
 	if (old && w->n_members != old->n_members)
 		return vc_error_set(err, VC_EPROTO, "the next plan of job %u lacks members of this host", plan->key.job);
-	if (!w->n_members)
+	if (!w->n_members && !home)
 		return vc_error_set(err, VC_EPROTO, "the plan has no member for host %s", plan->hosts[w->self].name);
 	return 0;
 }
@@ -187,7 +195,18 @@ struct sharework *sharework_create(struct vcd *vcd, struct plan *plan, const cha
 
 struct sharework *sharework_next(struct vcd *vcd, const struct sharework *old, struct plan *plan, struct vc_error *err)
 {
-	return create(vcd, plan, old->trace, old, err);
+	struct sharework *next = create(vcd, plan, old->trace, old, err);
+	if (next)
+		next->used = true;
+	return next;
+}
+
+struct sharework *sharework_replan(struct vcd *vcd, const struct sharework *w, struct plan *plan, struct vc_error *err)
+{
+	struct sharework *new = sharework_create(vcd, plan, w->trace, err);
+	if (new)
+		new->used = true;
+	return new;
 }
 
 // --- numbers and names ----------------------------------------------------------------------------------------
@@ -285,7 +304,7 @@ static void segment_members(const struct sharework *w, const struct segment_list
 			l->gone[seg->n_gone++] = remote;
 	}
 	for (size_t i = 0; i < w->n_members; i++)
-		l->locals[seg->n_locals++] = (struct net_local){w->members[i]->rank, w->members[i]->mac};
+		l->locals[seg->n_locals++] = (struct net_local){w->members[i]->rank, sharework_comes(w, w->members[i]) ? NULL : w->members[i]->mac};
 }
 
 int sharework_network(struct sharework *w, struct vc_error *err)
@@ -302,7 +321,7 @@ int sharework_network(struct sharework *w, struct vc_error *err)
 		return vc_error_errno(err, "network");
 	struct net_segment seg = {.id = plan->id, .vni = plan->net.vni, .mtu = plan->net.mtu, .port = w->vxlan_port,
 				  .local = plan->hosts[w->self].addr, .tap_owner = w->qemu_uid, .peers = peers,
-				  .remotes = remotes, .locals = locals, .gone_peers = gone_peers, .gone = gone};
+				  .remotes = remotes, .locals = locals, .gone_peers = gone_peers, .gone = gone, .keep = w->used};
 	const struct segment_lists lists = {peers, gone_peers, remotes, gone, locals};
 	segment_hosts(w, &lists, &seg);
 	segment_members(w, &lists, &seg);
@@ -439,6 +458,58 @@ int sharework_disks(struct sharework *w, struct vc_error *err)
 	return 0;
 }
 
+// --- a member's road to another host --------------------------------------------------------------------------
+
+static int road_path(const struct sharework *w, uint32_t rank, char *buf, size_t len)
+{
+	int n = snprintf(buf, len, "%s/road%" PRIu32, w->guest_dir, rank);
+	return n > 0 && (size_t)n < len ? 0 : -1;
+}
+
+int sharework_road(const struct sharework *w, uint32_t rank, char *buf, size_t len, struct vc_error *err)
+{
+	if (road_path(w, rank, buf, len) < 0)
+		return vc_error_set(err, VC_EHOST, "%s is too long a path: choose a shorter run-dir", w->guest_dir);
+	sharework_no_road(w, rank);
+	if (mkdir(buf, 0711) < 0 || chown(buf, w->qemu_uid, w->qemu_gid) < 0)
+		return vc_error_errno(err, "%s", buf);
+	return 0;
+}
+
+int sharework_road_socket(const struct sharework *w, uint32_t rank, const char *what, char *buf, size_t len)
+{
+	char dir[PATH_MAX];
+	if (road_path(w, rank, dir, sizeof(dir)) < 0)
+		return -1;
+	int n = snprintf(buf, len, "%s/%s", dir, what);
+	return n > 0 && (size_t)n < len ? 0 : -1;
+}
+
+void sharework_no_road(const struct sharework *w, uint32_t rank)
+{
+	char dir[PATH_MAX];
+	struct vc_error err = VC_ERROR_INIT;
+	if (road_path(w, rank, dir, sizeof(dir)) == 0 && sharework_remove_dir(dir, &err) < 0)
+		vc_log_warning("%s", err.text);
+}
+
+// Of a member that is not here any more.
+int sharework_no_member(struct sharework *w, uint32_t rank, struct vc_error *err)
+{
+	static const char *const disks[] = {"qcow2", "log"}, *const sockets[] = {"link", "console"};
+	char path[PATH_MAX];
+	int rc = 0;
+	for (size_t i = 0; !w->fake && i < VC_ARRAY_LEN(disks); i++) {
+		snprintf(path, sizeof(path), "%s/%" PRIu32 ".%s", w->disk_dir, rank, disks[i]);
+		if (unlink(path) < 0 && errno != ENOENT)
+			rc = vc_error_errno(err, "remove %s", path);
+		snprintf(path, sizeof(path), "%s/%" PRIu32 ".%s", w->guest_dir, rank, sockets[i]);
+		if (unlink(path) < 0 && errno != ENOENT)
+			rc = vc_error_errno(err, "remove %s", path);
+	}
+	return rc;
+}
+
 static int remove_entry(int dir, const char *base, const char *name, struct vc_error *err)
 {
 	vc_autofree char *path = NULL;
@@ -470,16 +541,32 @@ int sharework_no_disks(struct sharework *w, struct vc_error *err)
 {
 	if (w->fake)
 		return 0;
+	for (size_t i = 0; i < w->plan->n_members; i++)
+		sharework_no_road(w, w->plan->members[i].rank);
 	int a = sharework_remove_dir(w->guest_dir, err), b = sharework_remove_dir(w->disk_dir, err);
 	return a < 0 || b < 0 ? -1 : 0;
 }
 
 // --- domains --------------------------------------------------------------------------------------------------
 
+// Away from home a member shares what Slurm gave the job there.
+static size_t guest_cpus(const struct sharework *w, const struct plan_host *here, uint32_t *cpus)
+{
+	size_t n = 0;
+	for (size_t i = 0; here->total_cpus <= w->n_cpus && i < here->n_cpu_ids && n < PLAN_CPUS_MAX; i++) {
+		if (here->cpu_ids[i] >= w->n_cpus)
+			return 0;
+		cpus[n++] = w->cpus[here->cpu_ids[i]];
+	}
+	return n;
+}
+
 // The CPUs that Slurm allocated to the member, by the kernel's numbers. Where Slurm is told of more CPUs than this host
 // has, its numbers are not those of real CPUs: then members run anywhere.
 size_t sharework_cpus(const struct sharework *w, const struct plan_member *m, uint32_t *cpus)
 {
+	if (m->home != w->self)
+		return guest_cpus(w, &w->plan->hosts[w->self], cpus);
 	if (w->plan->hosts[w->self].total_cpus > w->n_cpus)
 		return 0;
 	for (size_t i = 0; i < m->n_cpu_ids; i++) {
@@ -489,6 +576,7 @@ size_t sharework_cpus(const struct sharework *w, const struct plan_member *m, ui
 	}
 	return m->n_cpu_ids;
 }
+
 
 struct files {
 	char link[108], console[108];
@@ -575,15 +663,22 @@ static char *build_xml(const struct sharework *w, const struct sharework_machine
 	return domxml_build(&d, err);
 }
 
-int sharework_start(struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
+char *sharework_xml(const struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
 		    struct vc_error *err)
 {
 	struct files f = {0};
-	vc_autofree char *xml = NULL;
-	char name[32];
+	char *xml = NULL;
 	if (files_fill(&f, w, m->rank, err) == 0)
 		xml = build_xml(w, machine, m, &f, err);
 	files_clear(&f);
+	return xml;
+}
+
+int sharework_start(struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
+		    struct vc_error *err)
+{
+	char name[32];
+	vc_autofree char *xml = sharework_xml(w, machine, m, err);
 	if (!xml || hv_start(w->hv, sharework_domain(w, m->rank, name), xml, &w->ending, err) < 0)
 		return vc_error_wrap(err, "member %s", m->name);
 	return 0;
@@ -594,6 +689,8 @@ int sharework_pause_all(struct sharework *w, bool pause, struct vc_error *err)
 	int rc = 0;
 	for (size_t i = 0; i < w->n_members; i++) {
 		char name[32];
+		if (sharework_comes(w, w->members[i])) // it waits for leave to run
+			continue;
 		if (hv_pause(w->hv, sharework_domain(w, w->members[i]->rank, name), pause, err) < 0)
 			rc = -1;
 	}

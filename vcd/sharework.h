@@ -29,8 +29,9 @@ struct sharework {
 	struct plan *plan;
 	char short_id[PLAN_SHORT_LEN + 1];
 	uint32_t self;			    // this host's index in the plan
-	const struct plan_member **members; // of this host
+	const struct plan_member **members; // of this host, with those that are on their way here
 	size_t n_members;
+	bool used; // members run in it already
 	bool fake; // test hypervisor: nothing but the image and domains
 	uint32_t *cpus; // the kernel's numbers of this host's CPUs, in Slurm's order
 	size_t n_cpus;
@@ -67,6 +68,11 @@ struct sharework *sharework_next(struct vcd *vcd, const struct sharework *old, s
 struct sharework *sharework_ref(struct sharework *w);
 void sharework_unref(struct sharework *w);
 
+// What w is, with another plan of the same cluster (taken in every case): members have moved.
+struct sharework *sharework_replan(struct vcd *vcd, const struct sharework *w, struct plan *plan, struct vc_error *err);
+// On its way to this host: there is a machine that does not run yet.
+bool sharework_comes(const struct sharework *w, const struct plan_member *m);
+
 // Memory of this share with the hypervisor's own, in MiB.
 uint64_t sharework_mem_mib(const struct sharework *w);
 uint64_t sharework_member_mem_mib(const struct sharework *w, const struct plan_member *m);
@@ -82,6 +88,13 @@ int sharework_disks(struct sharework *w, struct vc_error *err); // directories, 
 int sharework_no_disks(struct sharework *w, struct vc_error *err);
 int sharework_start(struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
 		    struct vc_error *err);
+// The domain that it would start. NULL with err.
+char *sharework_xml(const struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m, struct vc_error *err);
+// The directory of a migration's sockets, the same on both hosts, QEMU's own; made empty.
+int sharework_road(const struct sharework *w, uint32_t rank, char *buf, size_t len, struct vc_error *err);
+int sharework_road_socket(const struct sharework *w, uint32_t rank, const char *what, char *buf, size_t len);
+void sharework_no_road(const struct sharework *w, uint32_t rank);
+int sharework_no_member(struct sharework *w, uint32_t rank, struct vc_error *err); // files of one that is not here any more
 // The host's CPUs of a member, into room for PLAN_CPUS_MAX; 0: it is not pinned.
 size_t sharework_cpus(const struct sharework *w, const struct plan_member *m, uint32_t *cpus);
 int sharework_pause_all(struct sharework *w, bool pause, struct vc_error *err);

@@ -86,7 +86,7 @@ static size_t members_of(const struct plan *plan, uint32_t host)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < plan->n_members; i++)
-		n += plan->members[i].host == host;
+		n += plan->members[i].home == host;
 	return n;
 }
 
@@ -100,12 +100,12 @@ static const char *host_for(const struct plan *plan, const char *name, struct vc
 		vc_error_set(err, VC_EUSER, "srun: '%.64s' is neither a member nor a host of this job", name);
 		return NULL;
 	}
-	if (members_of(plan, m->host) > 1) {
+	if (members_of(plan, m->home) > 1) {
 		vc_error_set(err, VC_EUSER, "srun: %s shares its host with other members: name the host %s instead", name,
-			     plan->hosts[m->host].name);
+			     plan->hosts[m->home].name);
 		return NULL;
 	}
-	return plan->hosts[m->host].name;
+	return plan->hosts[m->home].name;
 }
 
 static int add_nodelist(const struct plan *plan, const char *option, const char *list, struct vec *out, struct vc_error *err)

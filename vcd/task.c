@@ -21,6 +21,7 @@
 #include "vcd/pollio.h"
 #include "vcd/rpc.h"
 #include "vcd/share.h"
+#include "vcd/taskaway.h"
 #include "vcd/tunnel.h"
 #include "vcd/vcd.h"
 
@@ -402,7 +403,7 @@ static int add_layout(struct json_object *result, const struct plan *plan)
 	for (size_t i = 0; i < plan->n_members; i++) {
 		const struct plan_member *m = &plan->members[i];
 		struct json_object *list = NULL;
-		if (vc_json_array(layout, plan->hosts[m->host].name, VC_MEMBERS_MAX, &list, NULL) < 0 ||
+		if (vc_json_array(layout, plan->hosts[m->home].name, VC_MEMBERS_MAX, &list, NULL) < 0 ||
 		    json_object_array_add(list, json_object_new_string(m->name)) < 0)
 			return -1;
 	}
@@ -480,18 +481,33 @@ static int join_console(struct tasks *ts, struct share *s, const struct attach *
 	return -1;
 }
 
-static const struct plan_member *choose_member(struct share *s, const struct attach *a, struct vc_error *err)
+// Slurm's tasks of this host belong to the members that began here, wherever they are now.
+static const struct plan_member *nth_of_home(const struct sharework *w, const struct attach *a)
+{
+	uint32_t n = 0, k = 0;
+	for (size_t i = 0; i < w->plan->n_members; i++)
+		n += w->plan->members[i].home == w->self;
+	uint32_t want = n ? vc_task_member_index(a->local, a->tasks, n) : 0;
+	for (size_t i = 0; i < w->plan->n_members; i++) {
+		if (w->plan->members[i].home == w->self && k++ == want)
+			return &w->plan->members[i];
+	}
+	return NULL;
+}
+
+static const struct plan_member *choose_member(struct share *s, const struct attach *a, struct rpc_request *req,
+					       struct vc_error *err)
 {
 	const struct sharework *w = share_work(s);
-	if (!a->has_rank)
-		return w->members[vc_task_member_index(a->local, a->tasks, (uint32_t)w->n_members)];
-	for (size_t i = 0; i < w->n_members; i++) {
-		if (w->members[i]->rank == a->rank)
-			return w->members[i];
+	const struct plan_member *m = a->has_rank ? plan_member_by_rank(w->plan, a->rank) : nth_of_home(w, a);
+	if (m && sharework_comes(w, m)) {
+		vc_error_set(err, VC_EBUSY, "member %s of job %" PRIu32 " is on its way to host %s", m->name, a->job, w->own_name);
+		return NULL;
 	}
-	const struct plan_member *m = plan_member_by_rank(w->plan, a->rank);
-	if (m)
-		vc_error_set(err, VC_EUSER, "member %s of job %" PRIu32 " is on host %s: attach there", m->name, a->job,
+	if (m && (m->host == w->self || (rpc_is_local(req) && m->home == w->self && a->kind != KIND_CONSOLE)))
+		return m;
+	if (m) // it may have just moved on: whose session goes on tries again
+		vc_error_set(err, a->resume || rpc_caller(req)->peer ? VC_EBUSY : VC_EUSER, "member %s of job %" PRIu32 " is on host %s: attach there", m->name, a->job,
 			     w->plan->hosts[m->host].name);
 	else
 		vc_error_set(err, VC_EUSER, "job %" PRIu32 " has no member %" PRIu32, a->job, a->rank);
@@ -584,10 +600,13 @@ static int attach_here(struct tasks *ts, struct share *s, const struct attach *a
 		return vc_error_set(err, VC_EDENIED, "job %s: only admins may be root in its members", job);
 	if (a->root && a->kind != KIND_EXEC)
 		return vc_error_set(err, VC_EPROTO, "'root' is for kind exec");
-	const struct plan_member *m = choose_member(s, a, err);
+	const struct plan_member *m = choose_member(s, a, req, err);
 	if (!m)
 		return -1;
 	rpc_set_job(req, job);
+	const struct sharework *w = share_work(s);
+	if (m->host != w->self)
+		return taskaway_attach(ts->vcd, req, w->plan->hosts[m->host].name, m->rank, attach_result(ts, w, m, a), err);
 	return a->kind == KIND_CONSOLE ? join_console(ts, s, a, m, req, err) : join(ts, s, a, m, req, err);
 }
 

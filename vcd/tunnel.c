@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "libvc/cleanup.h"
@@ -179,6 +180,28 @@ static int take_data(struct vcd *vcd, struct rpc_request *req, struct json_objec
 	rpc_on_cancel(req, caller_gone, t);
 	uv_read_start((uv_stream_t *)&t->pipe, pipe_alloc, pipe_read);
 	uv_timer_start(&t->later, hand_over, 0, 0);
+	return 0;
+}
+
+int tunnel_connect(struct vcd *vcd, struct rpc_request *req, struct json_object *result, int fd, struct vc_error *err)
+{
+	struct tunnel *t = calloc(1, sizeof(*t));
+	if (!t) {
+		close(fd);
+		return vc_error_errno(err, "tunnel");
+	}
+	uv_pipe_init(&vcd->loop, &t->pipe, 0);
+	uv_pipe_open(&t->pipe, fd);
+	t->pipe.data = t;
+	t->open_handles = 1;
+	t->req = req;
+	if (rpc_data_open(req, &ops, t, err) < 0 || rpc_data_reply(req, result, err) < 0) {
+		t->req = NULL;
+		tunnel_close(t, NULL);
+		return -1;
+	}
+	rpc_on_cancel(req, caller_gone, t);
+	uv_read_start((uv_stream_t *)&t->pipe, pipe_alloc, pipe_read);
 	return 0;
 }
 

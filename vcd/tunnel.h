@@ -14,4 +14,7 @@ struct vcd;
 int tunnel_take(struct vcd *vcd, struct rpc_request *req, struct json_object *result, rpc_taken_fn taken, void *ctx,
 		struct vc_error *err);
 
+// The same, where the bytes go to and come from a stream that is there already: fd, taken in every case.
+int tunnel_connect(struct vcd *vcd, struct rpc_request *req, struct json_object *result, int fd, struct vc_error *err);
+
 #endif

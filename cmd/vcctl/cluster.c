@@ -209,6 +209,20 @@ static void print_usage(struct json_object *cluster)
 		printf("Usage: %s of CPU time, %s of memory at most\n", ctl_text_ms(cpu_ms, time), ctl_text_bytes(peak_kib << 10, peak));
 }
 
+// Members on their way to other hosts.
+static void print_moving(struct json_object *moves)
+{
+	for (size_t i = 0; i < ctl_len(moves); i++) {
+		struct json_object *m = json_object_array_get_idx(moves, i);
+		printf("Move: %s %s -> %s: %s", ctl_str(m, "name"), ctl_str(m, "from"), ctl_str(m, "to"), ctl_str(m, "state"));
+		if (*ctl_str(m, "reason")) {
+			fputs(", ", stdout);
+			print_clean(ctl_str(m, "reason"));
+		}
+		putchar('\n');
+	}
+}
+
 static void print_head(struct json_object *c)
 {
 	char phase[CTL_TEXT], total[CTL_TEXT];
@@ -226,6 +240,7 @@ static void print_head(struct json_object *c)
 	if (view && !over)
 		printf("View %" PRIu64 ", %zu members; mpirun takes those joining or active,\nsrun those of them on the job's own hosts\n",
 		       ctl_u64(view, "epoch"), ctl_len(ctl_get(view, "members")));
+	print_moving(ctl_get(ctl_get(c, "moving"), "moves"));
 }
 
 static struct json_object *show_job(const struct ctl *ctl, const char *text, struct vc_error *err)

@@ -21,6 +21,8 @@ enum opt {
 	OPT_REPAIR = 1 << 17,
 	OPT_DRY_RUN = 1 << 18,
 	OPT_CSV = 1 << 19,
+	OPT_TO = 1 << 20,
+	OPT_POLICY = 1 << 21, // and what goes with it
 };
 
 static const struct verb {
@@ -52,6 +54,12 @@ static const struct verb {
 	 "vcctl exec 123 vc123-1 -- ps aux", OPT_PTY | OPT_ROOT, 2, 1 << 16, ctl_exec},
 	{"cp", NULL, "SRC... DST", "copy to or from members, as JOB:MEMBER:PATH",
 	 "vcctl cp input.dat 123:all:/tmp/", OPT_JSON, 2, 1 << 16, ctl_cp},
+	{"migrate", NULL, "JOB MEMBER...", "move members to other hosts of their job, while they run", "vcctl migrate 123 0 --to n2",
+	 OPT_JSON | OPT_DRY_RUN | OPT_TO | OPT_POLICY, 2, 1 << 16, ctl_migrate},
+	{"evacuate", NULL, "HOST", "move all members off a host, where their jobs have others (admins)", "vcctl evacuate --dry-run n1",
+	 OPT_JSON | OPT_DRY_RUN | OPT_POLICY, 1, 1, ctl_evacuate},
+	{"rebalance", NULL, "JOB", "spread a job's members over its hosts again", "vcctl rebalance 123",
+	 OPT_JSON | OPT_DRY_RUN | OPT_POLICY, 1, 1, ctl_rebalance},
 	{"image", "build", "RECIPE", "build it; --refresh: with the versions of today", "vcctl image build mpich.recipe",
 	 OPT_JSON | OPT_REFRESH, 1, 1, ctl_image_build},
 	{"image", "import", "NAME SOURCE", "of a tar, directory, OCI image, raw or qcow2; --public",
@@ -105,7 +113,8 @@ static int help_verb(const struct verb *v)
 		const char *text;
 	} names[] = {{OPT_JSON, " [--json]"}, {OPT_ALL, " [--all]"}, {OPT_WATCH, " [--watch]"}, {OPT_PUBLIC, " [--public]"},
 		     {OPT_PTY, " [--pty]"},	     {OPT_ROOT, " [--root]"}, {OPT_REFRESH, " [--refresh]"},
-		     {OPT_REPAIR, " [--repair]"}, {OPT_DRY_RUN, " [--dry-run]"}, {OPT_CSV, " [--csv]"}};
+		     {OPT_REPAIR, " [--repair]"}, {OPT_DRY_RUN, " [--dry-run]"}, {OPT_CSV, " [--csv]"}, {OPT_TO, " [--to HOST]"},
+		     {OPT_POLICY, " [--policy P] [--bandwidth MIB] [--downtime MS] [--rounds N]"}};
 	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++)
 		if (v->options & names[i].bit)
 			fputs(names[i].text, stdout);
@@ -132,12 +141,15 @@ static const struct verb *find_verb(char **words, int n, int *ret_words)
 	return NULL;
 }
 
-enum { LONG_SOCKET = 256, LONG_HELP, LONG_VERSION };
+enum { LONG_SOCKET = 256, LONG_HELP, LONG_VERSION, LONG_TO, LONG_POLICY, LONG_BANDWIDTH, LONG_DOWNTIME, LONG_ROUNDS };
 static const struct option long_options[] = {
 	{"json", no_argument, NULL, OPT_JSON},	     {"all", no_argument, NULL, OPT_ALL},
 	{"watch", no_argument, NULL, OPT_WATCH},     {"public", no_argument, NULL, OPT_PUBLIC},
 	{"root", no_argument, NULL, OPT_ROOT},	     {"pty", no_argument, NULL, OPT_PTY},	     {"refresh", no_argument, NULL, OPT_REFRESH},
 	{"repair", no_argument, NULL, OPT_REPAIR},   {"dry-run", no_argument, NULL, OPT_DRY_RUN}, {"csv", no_argument, NULL, OPT_CSV},
+	{"to", required_argument, NULL, LONG_TO},    {"policy", required_argument, NULL, LONG_POLICY},
+	{"bandwidth", required_argument, NULL, LONG_BANDWIDTH}, {"downtime", required_argument, NULL, LONG_DOWNTIME},
+	{"rounds", required_argument, NULL, LONG_ROUNDS},
 		     {"socket", required_argument, NULL, LONG_SOCKET},
 	{"help", no_argument, NULL, LONG_HELP},	     {"version", no_argument, NULL, LONG_VERSION},
 	{NULL, 0, NULL, 0},
@@ -156,6 +168,26 @@ static bool is_negative(const char *word)
 	return word[0] == '-' && word[1] && strspn(word + 1, "0123456789") == strlen(word + 1);
 }
 
+// Options with a value. False: c is none of them.
+static bool take_value(struct ctl *ctl, struct words *w, int c)
+{
+	const struct {
+		int c;
+		const char **value;
+		unsigned bit;
+	} values[] = {{LONG_SOCKET, &ctl->socket, 0},		   {LONG_TO, &ctl->to, OPT_TO},
+		      {LONG_POLICY, &ctl->policy, OPT_POLICY},	   {LONG_BANDWIDTH, &ctl->bandwidth, OPT_POLICY},
+		      {LONG_DOWNTIME, &ctl->downtime, OPT_POLICY}, {LONG_ROUNDS, &ctl->rounds, OPT_POLICY}};
+	for (size_t i = 0; i < VC_ARRAY_LEN(values); i++) {
+		if (values[i].c != c)
+			continue;
+		*values[i].value = optarg;
+		w->options |= values[i].bit;
+		return true;
+	}
+	return false;
+}
+
 // Options may stand anywhere before "--": what follows that belongs to a command.
 static int parse_words(int argc, char **argv, struct ctl *ctl, struct words *w)
 {
@@ -168,8 +200,8 @@ static int parse_words(int argc, char **argv, struct ctl *ctl, struct words *w)
 			break;
 		if (c == 1)
 			w->v[w->n++] = optarg;
-		else if (c == LONG_SOCKET)
-			ctl->socket = optarg;
+		else if (take_value(ctl, w, c))
+			continue;
 		else if (c == LONG_HELP || c == 'h')
 			w->help = true;
 		else if (c == LONG_VERSION)

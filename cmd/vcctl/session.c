@@ -163,13 +163,28 @@ int session_attach(const struct ctl *ctl, const struct target *target, const cha
 
 struct attach {
 	const struct ctl *ctl;
-	const struct target *target;
+	struct target target;
 };
+
+// It may have moved to another host meanwhile.
+static int follow(struct attach *a, struct vc_error *err)
+{
+	char job[CTL_TEXT];
+	vc_autofree struct target *found = NULL;
+	size_t n = 0;
+	if (target_find(a->ctl, ctl_text_u64(a->target.job, job), a->target.name, &found, &n, err) < 0)
+		return -1;
+	if (n == 1)
+		a->target = found[0];
+	return 0;
+}
 
 static int attach_exec(void *ctx, uint64_t session, bool resume, int *ret_fd, struct vc_buf *pending, struct vc_error *err)
 {
-	const struct attach *a = ctx;
-	return session_attach(a->ctl, a->target, "exec", session, resume, ret_fd, pending, err);
+	struct attach *a = ctx;
+	if (resume && follow(a, err) < 0)
+		return -1;
+	return session_attach(a->ctl, &a->target, "exec", session, resume, ret_fd, pending, err);
 }
 
 // As at a login: who one is, and what makes a terminal and its language work. Nothing else of this host's environment.
@@ -197,7 +212,7 @@ int session_run(const struct ctl *ctl, const struct target *target, char *const 
 		struct vc_error *err)
 {
 	static char *const nothing[] = {"*", NULL};
-	struct attach a = {.ctl = ctl, .target = target};
+	struct attach a = {.ctl = ctl, .target = *target};
 	struct vc_exec_start start = {0};
 	char where[VC_NAME_MAX + 64];
 	snprintf(where, sizeof(where), "member %u (%s) of job %u", target->rank, target->name, target->job);

@@ -27,6 +27,7 @@ enum ctl_exit {
 
 struct ctl {
 	bool json, all, watch, is_public, pty, root, refresh, repair, dry_run, csv;
+	const char *to, *policy, *bandwidth, *downtime, *rounds; // of migrations; NULL: not given
 	const char *socket; // NULL: vcd's usual one
 };
 
@@ -46,6 +47,9 @@ int ctl_plot(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_console(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_exec(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_cp(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_migrate(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_evacuate(struct ctl *ctl, char **args, int n, struct vc_error *err);
+int ctl_rebalance(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_build(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_import(struct ctl *ctl, char **args, int n, struct vc_error *err);
 int ctl_image_list(struct ctl *ctl, char **args, int n, struct vc_error *err);

@@ -198,12 +198,31 @@ static void leave(struct world *w)
 	did(w, F_LEAVE);
 }
 
+// A member of another host runs on this one now.
+static void guest_moves(struct world *w, uint32_t to)
+{
+	const struct hostview *v = agree_view(w->hosts[to].agree);
+	for (uint32_t k = 0; k < v->n_members; k++) {
+		const struct hv_member *m = &v->members[k];
+		if (m->host == to || m->state == VIEW_GONE)
+			continue;
+		did(w, F_GUEST_EVENTS);
+		fact(w, to, (struct hv_event){.kind = HV_MEMBER, .what = HV_MOVE, .evidence = HV_BY_DOMAIN, .id = m->rank, .host = to,
+					      .incarnation = m->incarnation});
+		return;
+	}
+}
+
 static void guest_event(struct world *w)
 {
 	static const uint8_t what[VIEW_STATES] = {VIEW_UP, VIEW_LEAVE, VIEW_FAIL, VIEW_RETURN};
 	uint32_t i = any_host(w, true);
 	if (i == HOSTVIEW_NONE || !agree_is_voter(w->hosts[i].agree))
 		return;
+	if (world_chance(w) < 0.3) {
+		guest_moves(w, i);
+		return;
+	}
 	const struct hostview *v = agree_view(w->hosts[i].agree);
 	for (uint32_t k = 0; k < v->n_members; k++) {
 		const struct hv_member *m = &v->members[k];

@@ -199,6 +199,42 @@ static void test_member_events(void **state)
 
 // One host of 190 fails, its leader knows: one proposal from each leader to each, one view to each other host, and what the
 // acknowledgements cost; nothing else.
+static void test_a_member_moves(void **state)
+{
+	(void)state;
+	struct hv_member members[] = {{.rank = 0, .host = 0, .incarnation = 1, .state = VIEW_ACTIVE},
+				      {.rank = 1, .host = 1, .incarnation = 1, .state = VIEW_GONE}};
+	struct hostview *v = hostview_create(3, 0, members, 2);
+	struct hv_event move = {.kind = HV_MEMBER, .what = HV_MOVE, .id = 0, .host = 2, .incarnation = 1};
+	struct hv_event dies = {.kind = HV_MEMBER, .what = VIEW_FAIL, .id = 0, .host = 0, .incarnation = 1};
+	struct hv_event gone = {.kind = HV_MEMBER, .what = HV_MOVE, .id = 1, .host = 2, .incarnation = 1};
+	struct hv_event nowhere = {.kind = HV_MEMBER, .what = HV_MOVE, .id = 0, .host = 3, .incarnation = 1};
+	assert_false(hostview_applies(v, &gone));
+	assert_false(hostview_applies(v, &nowhere));
+	// that it ended where it came from is no news then
+	struct hv_change *c = hv_change_create((struct hv_event[]){dies, move}, 2);
+	assert_int_equal(c->n, 1);
+	struct hostview *next = hostview_apply(v, c);
+	assert_non_null(next);
+	assert_int_equal(next->epoch, 2);
+	assert_int_equal(next->members[0].host, 2);
+	assert_int_equal(next->members[0].state, VIEW_ACTIVE);
+	assert_int_equal(next->members[0].incarnation, 1);
+	assert_memory_not_equal(next->digest, v->digest, sizeof(v->digest));
+	assert_false(hostview_applies(next, &move));
+	assert_false(hostview_applies(next, &dies));
+	hv_change_unref(c);
+	// a host that goes takes along who has moved there
+	struct hv_event fails = {.kind = HV_HOST_FAIL, .id = 2, .incarnation = 1};
+	c = hv_change_create(&fails, 1);
+	struct hostview *last = hostview_apply(next, c);
+	assert_int_equal(last->members[0].state, VIEW_GONE);
+	hv_change_unref(c);
+	hostview_unref(v);
+	hostview_unref(next);
+	hostview_unref(last);
+}
+
 static void test_messages_of_one_change(void **state)
 {
 	uint32_t n = 190, m = hostview_groups_for(190);
@@ -552,7 +588,7 @@ int main(void)
 		cmocka_unit_test(test_hosts_come_and_go),
 		cmocka_unit_test(test_a_view_follows_another),
 		cmocka_unit_test(test_change_needs_a_rest),
-		cmocka_unit_test(test_member_events),
+		cmocka_unit_test(test_member_events), cmocka_unit_test(test_a_member_moves),
 		cmocka_unit_test(test_messages_of_one_change),
 		cmocka_unit_test(test_leader_with_its_group),
 		cmocka_unit_test(test_deputy_takes_over_by_ballot),

@@ -9,9 +9,9 @@
 #include "vcd/slurmcmd.h"
 
 static struct plan_host hosts[] = {{.name = (char *)(uintptr_t) "n1"}, {.name = (char *)(uintptr_t) "n2"}};
-static struct plan_member members[] = {{.rank = 0, .name = "vc12-0", .host = 0},
-				       {.rank = 1, .name = "vc12-1", .host = 0},
-				       {.rank = 2, .name = "vc12-2", .host = 1}};
+static struct plan_member members[] = {{.rank = 0, .name = "vc12-0", .host = 0, .home = 0},
+				       {.rank = 1, .name = "vc12-1", .host = 0, .home = 0},
+				       {.rank = 2, .name = "vc12-2", .host = 1, .home = 1}};
 static const struct plan plan = {.key = {.slurm = "lab", .job = 12},
 				 .owner = {.uid = 2001,
 					   .gid = 2001,

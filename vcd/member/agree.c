@@ -522,12 +522,20 @@ void agree_decide(struct agree *a, uint64_t now, struct hv_change *change, bool 
 
 // --- messages ----------------------------------------------------------------------------------------------------
 
+// That a member moved is no news when it comes late: it may have moved back since.
+static bool is_late_move(const struct agree *a, const struct agree_msg *m, const struct hv_event *e)
+{
+	return e->kind == HV_MEMBER && e->what == HV_MOVE && m->epoch != a->d.view->epoch;
+}
+
 static void recv_report(struct agree *a, uint64_t now, const struct agree_msg *m)
 {
 	bool voter = hostview_is_voter(a->d.view, m->from);
-	for (uint32_t i = 0; i < m->change->n; i++)
-		if (voter || asks_in(&m->change->events[i], m->from))
-			add_fact(a, now, &m->change->events[i], false);
+	for (uint32_t i = 0; i < m->change->n; i++) {
+		const struct hv_event *e = &m->change->events[i];
+		if ((voter || asks_in(e, m->from)) && !is_late_move(a, m, e))
+			add_fact(a, now, e, false);
+	}
 }
 
 static void recv_suspect(struct agree *a, uint64_t now, const struct agree_msg *m)

@@ -398,14 +398,21 @@ static bool comes_in(const struct hv_event *e)
 	return e->what == VIEW_JOIN || e->what == VIEW_UP || e->what == VIEW_RETURN;
 }
 
+static bool move_applies(const struct hostview *v, const struct hv_member *m, const struct hv_event *e)
+{
+	return m->host != e->host && m->incarnation == e->incarnation && m->state != VIEW_GONE && hostview_is_voter(v, e->host);
+}
+
 static bool member_applies(const struct hostview *v, const struct hv_event *e)
 {
 	uint32_t i = find_member(v, e->id);
-	if (e->what >= VIEW_EVENTS || (comes_in(e) && !hostview_is_voter(v, e->host)))
+	if (e->what > HV_MOVE || (comes_in(e) && !hostview_is_voter(v, e->host)))
 		return false;
 	if (i == HOSTVIEW_NONE)
 		return e->what == VIEW_JOIN && e->id < VC_MEMBERS_MAX && e->incarnation == 1;
 	const struct hv_member *m = &v->members[i];
+	if (e->what == HV_MOVE)
+		return move_applies(v, m, e);
 	return m->host == e->host && m->incarnation == e->incarnation && member_next[e->what][m->state] != REFUSED;
 }
 
@@ -499,6 +506,10 @@ static void apply_member(struct hostview *v, const struct hv_event *e)
 		return;
 	}
 	struct hv_member *m = &v->members[find_member(v, e->id)];
+	if (e->what == HV_MOVE) {
+		m->host = e->host;
+		return;
+	}
 	m->incarnation += e->what == VIEW_RETURN;
 	member_is(m, (enum view_state)member_next[e->what][m->state]);
 }

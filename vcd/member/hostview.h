@@ -54,6 +54,8 @@ enum hv_kind {
 	HV_KINDS
 };
 
+#define HV_MOVE VIEW_EVENTS // `what` of HV_MEMBER: it runs on `host` from now on; graver than what its former host saw
+
 enum hv_evidence { // what the observer saw; carried, and not part of an event's identity
 	HV_BY_ANNOUNCEMENT,
 	HV_BY_EOF,
@@ -65,7 +67,7 @@ enum hv_evidence { // what the observer saw; carried, and not part of an event's
 
 struct hv_event {
 	uint8_t kind;	  // enum hv_kind
-	uint8_t what;	  // of HV_MEMBER: enum view_event_kind; of HV_AGENT
+	uint8_t what;	  // of HV_MEMBER: enum view_event_kind, or HV_MOVE; of HV_AGENT
 	uint8_t evidence; // enum hv_evidence
 	uint32_t id;	  // host, or rank of the member
 	uint32_t host;	  // of a member: where it runs

@@ -1,0 +1,139 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Members move between hosts: a task and a TCP stream go on, the view has the new host, and where a vcd is killed in the
+# middle there is exactly one running copy afterwards.
+#
+# One cluster of two busybox members on two hosts of the run's lab for all tests.
+
+load helper
+
+IMAGE=migrate-tiny
+
+setup_file() {
+    require_vcd
+    import_busybox alice "$IMAGE"
+    submit alice -N2 -c1 --mem=900 --no-requeue --vcluster="$IMAGE" --vcluster-mem=256M <<<'#!/bin/sh
+while :; do sleep 1; done'
+    echo "$JOB" >"$BATS_FILE_TMPDIR/job"
+    wait_until 120 "the cluster of job $JOB" cluster_is_ready alice "$JOB"
+}
+
+teardown_file() { as alice scancel "$(cat "$BATS_FILE_TMPDIR/job")" || true; }
+
+setup() { [ ! -e "$BATS_FILE_TMPDIR/job" ] || JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
+teardown() { dump_logs; }
+
+# member_host RANK: as the members' own view has it
+member_host() { as alice vcctl view "$JOB" --json | python3 -c "import json,sys; print(json.load(sys.stdin)['members'][$1]['host'])"; }
+member_is_on() { [ "$(member_host "$1")" = "$2" ]; }
+# domains HOST: the cluster's machines there, by rank and state
+domains() { lab_exec "$1" virsh -q -c qemu:///system list --all | awk '{ sub(/.*-/, "", $2); print $2 ":" $3 }' | sort | tr '\n' ' '; }
+domains_are() { [ "$(domains "$1")" = "$2" ]; }
+moving() { as alice vcctl show "$JOB" --json | python3 -c 'import json,sys; m=json.load(sys.stdin)["moving"]["moves"]; sys.exit(not any("round" in x["reason"] for x in m))'; }
+answers() { [ "$(as alice timeout 10 vcctl exec "$JOB" "$1" -- hostname)" = "vc$JOB-$1" ]; }
+has_one_copy() { [ "$(domains n1)$(domains n2)" = "0:running 1:running " ]; }
+no_problems() { lab_exec ctl vcctl check | grep -qx 'no problems'; }
+epoch() { as alice vcctl view "$JOB" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["epoch"])'; }
+
+# a fifo for its standard input: nc ends where that does
+RECEIVER='mkfifo /tmp/hold; nc -l -p 5000 <>/tmp/hold | md5sum'
+# what the member sends twice, until it is told to stop: to its standard output, and over TCP to member 0
+SENDER='gen() { i=0; while [ ! -e /tmp/stop ]; do i=$((i + 1)); seq $i 3000; sleep 0.1; done; echo "$i rounds"; }
+mkfifo /tmp/pipe; nc 10.42.0.1 5000 </tmp/pipe & gen | tee /tmp/pipe; wait; rm /tmp/pipe'
+
+@test "a member moves there and back while a task streams and a TCP connection is open" {
+    local want before rounds
+    before=$(epoch)
+    as alice vcctl exec "$JOB" 0 -- sh -c "$RECEIVER" >"$BATS_TEST_TMPDIR/tcp" 3>&- &
+    wait_until 20 "the listener in member 0" as alice vcctl exec "$JOB" 0 -- sh -c 'netstat -ltn | grep -q :5000'
+    as alice srun --jobid="$JOB" --overlap -N1 -n1 -w n2 sh -c "$SENDER" >"$BATS_TEST_TMPDIR/out" 3>&- &
+    local srun=$!
+    wait_until 30 "the task's first lines" test -s "$BATS_TEST_TMPDIR/out"
+
+    as alice vcctl migrate "$JOB" 1 --to n1
+    wait_until 10 "the view with member 1 on n1" member_is_on 1 n1
+    assert_equal "$(domains n1)" "0:running 1:running "
+    assert_equal "$(domains n2)" ""
+    answers 1
+
+    as alice vcctl migrate "$JOB" "vc$JOB-1" --to n2
+    wait_until 10 "the view with member 1 on n2" member_is_on 1 n2
+    assert_equal "$(epoch)" $((before + 2))
+
+    as alice vcctl exec "$JOB" 1 -- touch /tmp/stop
+    wait "$srun"
+    wait
+    rounds=$(sed -n '$s/ rounds//p' "$BATS_TEST_TMPDIR/out")
+    want=$({ for i in $(seq 1 "$rounds"); do seq "$i" 3000; done; echo "$rounds rounds"; } | md5sum | cut -d' ' -f1)
+    assert_equal "$(md5sum <"$BATS_TEST_TMPDIR/out" | cut -d' ' -f1)" "$want"
+    assert_equal "$(cut -d' ' -f1 "$BATS_TEST_TMPDIR/tcp")" "$want"
+    no_problems
+}
+
+@test "what cannot move says why, and a dry run moves nothing" {
+    run as alice vcctl migrate "$JOB" 0 --to n9
+    assert_equal "$status" 1
+    assert_contains "$output" "another host of its own job"
+    run as alice vcctl migrate "$JOB" 7
+    assert_equal "$status" 3
+    run as bob vcctl migrate "$JOB" 0
+    assert_equal "$status" 4
+    run as alice vcctl evacuate n1
+    assert_equal "$status" 4
+    run as alice vcctl migrate "$JOB" 0 --dry-run
+    assert_equal "$status" 0
+    assert_contains "$output" "vc$JOB-0 n1 -> n2: planned"
+    run as alice vcctl rebalance "$JOB"
+    assert_equal "$output" "nothing moves"
+    run as alice vcctl migrate "$JOB" 0 --policy post-copy
+    assert_contains "$output" "post-copy is not there"
+    assert_equal "$(domains n1)$(domains n2)" "0:running 1:running "
+}
+
+@test "the target's vcd is killed in the middle: the member goes on where it was" {
+    as alice vcctl migrate "$JOB" 1 --to n1 --bandwidth 10 >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
+    local migrate=$!
+    wait_until 20 "the copying" moving
+    lab stop n1 vcd KILL
+    wait "$migrate" || true
+    assert_contains "$(cat "$BATS_TEST_TMPDIR/said")" "member 1 stays on host n2"
+    assert_equal "$(domains n2)" "1:running "
+    answers 1
+    lab start n1 vcd
+    wait_until 30 "n1 to destroy its copy" domains_are n1 "0:running "
+    wait_until 30 "a clean site" no_problems
+    member_is_on 1 n2
+}
+
+@test "the source's vcd is killed in the middle: one copy runs, here or there" {
+    as alice vcctl migrate "$JOB" 1 --to n1 --bandwidth 10 >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
+    local migrate=$!
+    wait_until 20 "the copying" moving
+    lab stop n2 vcd KILL
+    lab start n2 vcd
+    wait "$migrate" || true # the controller's repeated call finds the first attempt, or begins a second
+    wait_until 30 "one running copy" has_one_copy
+    wait_until 20 "member 1" answers 1
+    wait_until 30 "a clean site" no_problems
+}
+
+@test "a host is evacuated" {
+    lab_exec ctl vcctl evacuate n2 # whoever is there
+    lab_exec ctl vcctl evacuate n1
+    assert_equal "$(domains n1)" ""
+    assert_equal "$(domains n2)" "0:running 1:running "
+    wait_until 10 "the view with both on n2" member_is_on 0 n2
+    answers 0
+    answers 1
+    no_problems
+}
+
+@test "scancel while a member moves: nothing is left on either host" {
+    as alice vcctl migrate "$JOB" 1 --to n1 --bandwidth 10 >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
+    local migrate=$!
+    wait_until 20 "the copying" moving
+    as alice scancel "$JOB"
+    wait "$migrate" || true
+    wait_job "$JOB"
+    assert_clean
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Relayed streams: see relay.h.
+//
+// Threads share a struct relay by its lock: a reference each, the stop flag, and the descriptors that a stop shuts down.
+#include "vcd/relay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "libvc/cleanup.h"
+#include "libvc/client.h"
+#include "libvc/json.h"
+#include "libvc/message.h"
+#include "libvc/log.h"
+#include "vcd/conf.h"
+#include "vcd/peer.h"
+#include "vcd/vcd.h"
+
+#define BACKLOG 8 // libvirtd makes one connection, QEMU one per stream
+
+const char *const relay_stream_names[RELAY_STREAMS] = {"libvirt", "memory", "disk"};
+
+static atomic_uint n_threads;
+
+struct relay_target {
+	char *host, *own_name, *munge_socket;
+	char addr[VC_HOSTNAME_MAX + 1];
+	int port;
+	char trace[VC_TRACE_LEN + 1];
+};
+
+struct stream {
+	struct stream *next;
+	struct relay *relay; // NULL: of nobody
+	struct vc_client *client;
+	int fd;
+	unsigned what;
+};
+
+struct relay {
+	pthread_mutex_t lock;
+	unsigned refs;
+	bool stop;
+	int wake; // eventfd
+	int listen[RELAY_STREAMS];
+	char *paths[RELAY_STREAMS];
+	struct relay_target *target;
+	char *cluster;
+	uint32_t rank;
+	struct stream *streams;
+};
+
+// --- where the other vcd is -----------------------------------------------------------------------------------
+
+struct relay_target *relay_target_create(struct vcd *vcd, const char *host, const char *trace, struct vc_error *err)
+{
+	struct relay_target *t = calloc(1, sizeof(*t));
+	if (t && (t->host = strdup(host)) && (t->own_name = strdup(vcd->conf->host_name)) &&
+	    (t->munge_socket = strdup(vcd->conf->munge_socket)))
+		snprintf(t->trace, sizeof(t->trace), "%s", trace ? trace : "");
+	else
+		vc_error_set(err, ENOMEM, "relay to %s: out of memory", host), relay_target_destroy(vc_steal(&t));
+	if (t && peer_address(vcd->peers, host, t->addr, sizeof(t->addr), &t->port, err) < 0)
+		relay_target_destroy(vc_steal(&t));
+	return t;
+}
+
+void relay_target_destroy(struct relay_target *t)
+{
+	if (!t)
+		return;
+	free(t->host);
+	free(t->own_name);
+	free(t->munge_socket);
+	free(t);
+}
+
+struct vc_client *relay_dial(const struct relay_target *t, struct vc_error *err)
+{
+	struct vc_client_opts opts = {.munge_socket = t->munge_socket, .host = t->own_name, .peer = true, .server_host = t->host,
+				      .timeout_ms = RELAY_CONNECT_MS};
+	struct vc_client *c = vc_client_connect_tcp(t->addr, t->port, &opts, err);
+	if (c && t->trace[0])
+		vc_client_set_trace(c, t->trace);
+	return c;
+}
+
+// --- threads --------------------------------------------------------------------------------------------------
+
+static int start_thread(void *(*run)(void *arg), void *arg, struct vc_error *err)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	if (n_threads++ >= RELAY_THREADS_MAX) {
+		n_threads--;
+		return vc_error_set(err, VC_EBUSY, "%u streams are relayed already", RELAY_THREADS_MAX);
+	}
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	int rc = pthread_create(&thread, &attr, run, arg);
+	pthread_attr_destroy(&attr);
+	if (rc == 0)
+		return 0;
+	n_threads--;
+	return vc_error_set(err, rc, "relay: %s", strerror(rc));
+}
+
+static void relay_unref(struct relay *r)
+{
+	pthread_mutex_lock(&r->lock);
+	unsigned left = --r->refs;
+	pthread_mutex_unlock(&r->lock);
+	if (left)
+		return;
+	for (unsigned i = 0; i < RELAY_STREAMS; i++) {
+		if (r->listen[i] >= 0)
+			close(r->listen[i]);
+		free(r->paths[i]);
+	}
+	if (r->wake >= 0)
+		close(r->wake);
+	relay_target_destroy(r->target);
+	free(r->cluster);
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}
+
+// False: the relay was stopped meanwhile.
+static bool enlist(struct stream *s)
+{
+	struct relay *r = s->relay;
+	pthread_mutex_lock(&r->lock);
+	bool go = !r->stop;
+	if (go) {
+		r->refs++;
+		s->next = r->streams;
+		r->streams = s;
+	}
+	pthread_mutex_unlock(&r->lock);
+	return go;
+}
+
+static void delist(struct stream *s)
+{
+	struct relay *r = s->relay;
+	pthread_mutex_lock(&r->lock);
+	struct stream **at = &r->streams;
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	close(s->fd); // under the lock: a stop shuts down no other descriptor of that number
+	s->fd = -1;
+	pthread_mutex_unlock(&r->lock);
+	relay_unref(r);
+}
+
+static struct vc_client *ask(const struct stream *s, struct vc_error *err)
+{
+	const struct relay *r = s->relay;
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_autoclient struct vc_client *c = relay_dial(r->target, err);
+	if (!c)
+		return NULL;
+	vc_json_add_str(params, "cluster", r->cluster);
+	vc_json_add_u64(params, "rank", r->rank);
+	vc_json_add_str(params, "what", relay_stream_names[s->what]);
+	if (vc_client_call(c, "host.stream", params, RELAY_CONNECT_MS, NULL, NULL, NULL, err) < 0)
+		return NULL;
+	return vc_steal(&c);
+}
+
+static void *stream_thread(void *arg)
+{
+	struct stream *s = arg;
+	struct vc_error err = VC_ERROR_INIT;
+	if (!s->client)
+		s->client = ask(s, &err);
+	if (!s->client || vc_client_relay(s->client, s->fd, &err) < 0)
+		vc_log_debug("relayed stream: %s", err.text);
+	vc_client_destroy(s->client);
+	if (s->relay)
+		delist(s);
+	else
+		close(s->fd);
+	free(s);
+	n_threads--;
+	return NULL;
+}
+
+int relay_carry(struct vc_client *client, int fd, struct vc_error *err)
+{
+	struct stream *s = calloc(1, sizeof(*s));
+	if (s) {
+		*s = (struct stream){.client = client, .fd = fd};
+		if (start_thread(stream_thread, s, err) == 0)
+			return 0;
+		free(s);
+	} else {
+		vc_error_errno(err, "relay");
+	}
+	vc_client_destroy(client);
+	close(fd);
+	return -1;
+}
+
+static void take_stream(struct relay *r, unsigned what)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	int fd = accept4(r->listen[what], NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct stream *s = fd >= 0 ? calloc(1, sizeof(*s)) : NULL;
+	if (!s) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	*s = (struct stream){.relay = r, .fd = fd, .what = what};
+	if (!enlist(s)) {
+		close(fd);
+		free(s);
+	} else if (start_thread(stream_thread, s, &err) < 0) {
+		vc_log_warning("%s", err.text);
+		delist(s);
+		free(s);
+	}
+}
+
+static void *listen_thread(void *arg)
+{
+	struct relay *r = arg;
+	struct pollfd p[RELAY_STREAMS + 1];
+	for (unsigned i = 0; i < RELAY_STREAMS; i++)
+		p[i] = (struct pollfd){.fd = r->listen[i], .events = POLLIN};
+	p[RELAY_STREAMS] = (struct pollfd){.fd = r->wake, .events = POLLIN};
+	while (!p[RELAY_STREAMS].revents) { // ends with the relay
+		if (poll(p, RELAY_STREAMS + 1, -1) < 0 && errno != EINTR)
+			break;
+		for (unsigned i = 0; i < RELAY_STREAMS; i++) {
+			if (p[i].revents & POLLIN)
+				take_stream(r, i);
+		}
+	}
+	relay_unref(r);
+	n_threads--;
+	return NULL;
+}
+
+// --- life -----------------------------------------------------------------------------------------------------
+
+static int open_socket(struct relay *r, unsigned i, const struct relay_args *args, struct vc_error *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", args->dir, relay_stream_names[i]);
+	if (n < 0 || (size_t)n >= sizeof(addr.sun_path))
+		return vc_error_set(err, VC_EHOST, "%s is too long for a socket: choose a shorter run-dir", args->dir);
+	(void)unlink(addr.sun_path);
+	r->paths[i] = strdup(addr.sun_path);
+	r->listen[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (!r->paths[i] || r->listen[i] < 0 || bind(r->listen[i], (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+	    chown(addr.sun_path, args->user, (gid_t)-1) < 0 || chmod(addr.sun_path, 0600) < 0 || listen(r->listen[i], BACKLOG) < 0)
+		return vc_error_errno(err, "%s", addr.sun_path);
+	return 0;
+}
+
+static int open_all(struct relay *r, const struct relay_args *args, struct vc_error *err)
+{
+	for (unsigned i = 0; i < RELAY_STREAMS; i++) {
+		if (open_socket(r, i, args, err) < 0)
+			return -1;
+	}
+	r->refs++; // the thread's
+	if (start_thread(listen_thread, r, err) == 0)
+		return 0;
+	r->refs--;
+	return -1;
+}
+
+struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struct vc_error *err)
+{
+	struct relay *r = calloc(1, sizeof(*r));
+	if (!r) {
+		vc_error_errno(err, "relay");
+		return NULL;
+	}
+	pthread_mutex_init(&r->lock, NULL);
+	r->refs = 1;
+	for (unsigned i = 0; i < RELAY_STREAMS; i++)
+		r->listen[i] = -1;
+	r->rank = args->rank;
+	r->wake = eventfd(0, EFD_CLOEXEC);
+	r->cluster = strdup(args->cluster);
+	r->target = relay_target_create(vcd, args->host, args->trace, err);
+	if (r->target && (r->wake < 0 || !r->cluster))
+		vc_error_errno(err, "relay to %s", args->host);
+	else if (r->target && open_all(r, args, err) == 0)
+		return r;
+	relay_unref(r);
+	return NULL;
+}
+
+void relay_destroy(struct relay *r)
+{
+	uint64_t one = 1;
+	if (!r)
+		return;
+	pthread_mutex_lock(&r->lock);
+	r->stop = true;
+	for (const struct stream *s = r->streams; s; s = s->next)
+		(void)shutdown(s->fd, SHUT_RDWR);
+	for (unsigned i = 0; i < RELAY_STREAMS; i++)
+		(void)unlink(r->paths[i]);
+	if (write(r->wake, &one, sizeof(one)) < 0)
+		vc_log_err("relay: %s", strerror(errno)); // never: the counter is far from full
+	pthread_mutex_unlock(&r->lock);
+	relay_unref(r);
+}
