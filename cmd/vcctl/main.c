@@ -56,7 +56,7 @@ static const struct verb {
 	 "vcctl cp input.dat 123:all:/tmp/", OPT_JSON, 2, 1 << 16, ctl_cp},
 	{"migrate", NULL, "JOB MEMBER...", "move members to other hosts of their job, while they run", "vcctl migrate 123 0 --to n2",
 	 OPT_JSON | OPT_DRY_RUN | OPT_TO | OPT_POLICY, 2, 1 << 16, ctl_migrate},
-	{"evacuate", NULL, "HOST", "move all members off a host, where their jobs have others (admins)", "vcctl evacuate --dry-run n1",
+	{"evacuate", NULL, "HOST", "move all members off a host (admins)", "vcctl evacuate --dry-run n1",
 	 OPT_JSON | OPT_DRY_RUN | OPT_POLICY, 1, 1, ctl_evacuate},
 	{"rebalance", NULL, "JOB", "spread a job's members over its hosts again", "vcctl rebalance 123",
 	 OPT_JSON | OPT_DRY_RUN | OPT_POLICY, 1, 1, ctl_rebalance},

@@ -71,6 +71,12 @@ works() {
                 refused 4 -- bob vcctl elastic "$JOB" show
                 refused 4 -- bob vcctl elastic "$JOB" pause
                 works alice vcctl elastic "$JOB" show ;;
+            migrate) refused 4 -- bob vcctl migrate --dry-run "$JOB" 0; refused 0 1 -- alice vcctl migrate --dry-run "$JOB" 0 ;;
+            rebalance) refused 4 -- bob vcctl rebalance --dry-run "$JOB"; works alice vcctl rebalance --dry-run "$JOB" ;;
+            evacuate) # for admins
+                refused 4 -- bob vcctl evacuate --dry-run n1
+                refused 4 -- alice vcctl evacuate --dry-run n1
+                refused 0 1 -- carol vcctl evacuate --dry-run n1 ;;
             console) refused 3 4 -- bob timeout 20 vcctl console "$JOB" 0 ;;
             exec)
                 refused 4 -- bob vcctl exec "$JOB" 0 -- true
@@ -119,7 +125,7 @@ result() { awk -v m="$1" '$1 == m { print $3 }' "$2"; }
                     assert_equal "$way $m alice $(result "$m" "$out/alice")" "$way $m alice denied" ;;
             esac
         done <"$out/bob"
-        for m in cluster.show cluster.watch cluster.resize elastic.set event.list lease.list lease.reclaim job.changed; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m denied"; done
+        for m in cluster.show cluster.watch cluster.resize cluster.migrate elastic.set event.list lease.list lease.reclaim job.changed; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m denied"; done
         for m in image.show image.log; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m notfound"; done
         assert_equal "$way $(result cluster.show "$out/alice") $(result image.show "$out/alice")" "$way ok ok"
         assert_equal "$(result cluster.watch "$out/alice")" canceled # a notification came

@@ -53,7 +53,7 @@ json() { python3 -c 'import json,sys; d=json.load(sys.stdin); print(eval(sys.arg
 
 @test "every verb has a help that begins with an example" {
     for verb in list show watch view console exec cp check ping "image build" "image import" "image list" "image show" \
-        "image rm" "image log"; do
+        "image rm" "image log" resize leases elastic events plot migrate evacuate rebalance; do
         # shellcheck disable=SC2086
         run as alice vcctl $verb --help
         assert_equal "$status" 0
