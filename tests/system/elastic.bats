@@ -3,7 +3,7 @@
 # Leases: `vcctl resize` grows a cluster by a further Slurm job of its owner and shrinks it by that job's end; what a user may not;
 # preemption of a lease; a controller that dies in the middle; the end of the primary.
 #
-# A lab of two hosts of its own (50 after the run's), with a partition whose jobs are preempted with a grace time, up only while this
+# A lab of two hosts of its own, with a partition whose jobs are preempted with a grace time, up only while this
 # file runs. The image is busybox alone.
 
 load helper
@@ -13,22 +13,13 @@ GRACE=25
 
 setup_file() {
     require_vcd
-    export VCLAB_ID=$((VCLAB_ID + 50))
-    [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
     printf '%s\n' "PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=$GRACE" \
         >"$BATS_FILE_TMPDIR/slurm.conf"
-    lab up --hosts 2 --accounting --stage "${BUILD:-$TOP/_build}/stage.tested" --slurm-conf "$BATS_FILE_TMPDIR/slurm.conf" >&2
+    other_lab_up --hosts 2 --accounting --slurm-conf "$BATS_FILE_TMPDIR/slurm.conf"
     import_busybox alice "$IMAGE"
 }
 
-teardown_file() {
-    local reports
-    reports=$(grep -lE 'ERROR: (Address|Leak)Sanitizer|runtime error:' "/var/tmp/vclab-$VCLAB_ID"/hosts/*/var/log/vclab/*.log \
-        "/var/tmp/vclab-$VCLAB_ID"/hosts/*/var/log/vclab/sanitizers/* 2>/dev/null || true)
-    [ -z "$reports" ] || cat $reports >&2
-    lab down >&2
-    [ -z "$reports" ]
-}
+teardown_file() { other_lab_down; }
 
 setup() { [ ! -e "$BATS_FILE_TMPDIR/job" ] || JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
 teardown() { dump_logs; }

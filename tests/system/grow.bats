@@ -3,7 +3,7 @@
 # Clusters that grow and shrink while they run: a host of another job joins, leaves, comes again; a controller and a host that die
 # in the middle; a host that the others left behind and that returns.
 #
-# A lab of three hosts of its own (the number after the run's lab), up only while this file runs. The image is busybox alone.
+# A lab of three hosts of its own, up only while this file runs. The image is busybox alone.
 
 load helper
 
@@ -12,20 +12,11 @@ VCRPC=/usr/libexec/vcluster/tests/vcrpc
 
 setup_file() {
     require_vcd
-    export VCLAB_ID=$((VCLAB_ID + 1))
-    [ ! -e "/var/tmp/vclab-$VCLAB_ID" ] || lab down
-    lab up --hosts 3 --stage "${BUILD:-$TOP/_build}/stage.tested" >&2
+    other_lab_up --hosts 3
     import_busybox alice "$IMAGE"
 }
 
-teardown_file() {
-    local reports
-    reports=$(grep -lE 'ERROR: (Address|Leak)Sanitizer|runtime error:' "/var/tmp/vclab-$VCLAB_ID"/hosts/*/var/log/vclab/*.log \
-        "/var/tmp/vclab-$VCLAB_ID"/hosts/*/var/log/vclab/sanitizers/* 2>/dev/null || true)
-    [ -z "$reports" ] || cat $reports >&2
-    lab down >&2
-    [ -z "$reports" ]
-}
+teardown_file() { other_lab_down; }
 
 setup() { [ ! -e "$BATS_FILE_TMPDIR/job" ] || read -r JOB LEASE_JOB <"$BATS_FILE_TMPDIR/job"; }
 teardown() { dump_logs; }
