@@ -16,7 +16,7 @@ bench_main() {
     lab_up 0 --hosts 2
     for host in ctl "${HOSTS[@]}"; do agent_start "$host" 0 "$host"; done
     agent_start user 0 ctl --user alice
-    make_image
+    lab_image 0 alice
     measure ready 0
     : >"$WORK/rows" # a warm-up: hosts fetched the image and know their hypervisor
     for ((pair = 1; pair <= PAIRS; pair++)); do
@@ -24,12 +24,6 @@ bench_main() {
     done
     bar cancel_in_start_s value start - s lower 5
     bar cancel_when_ready_s value ready - s lower -
-}
-
-make_image() {
-    "$TOP/contrib/recipes/make-tiny-root" "$WORK/tiny.tar" || die "no root file system for the image"
-    lab 0 exec ctl --user alice sh -c 'cat >tiny.tar' <"$WORK/tiny.tar"
-    agent_ask user 'cd && vcctl image import tiny tiny.tar'
 }
 
 # measure STAGE PAIR

@@ -19,20 +19,13 @@ bench_main() {
     lab_up 0 --hosts 2 --slurm-conf "$WORK/slurm.conf"
     agent_start user 0 ctl --user alice
     agent_start bob 0 ctl --user bob
-    agent_ask user "$(declare -f make_image); make_image"
+    lab_image 0 alice
     for ((pair = 1; pair <= PAIRS; pair++)); do
         one_pair "$pair"
     done
     bar grow_ratio ratio grow bare_and_boot 1 lower 1.2 - 3 "$PAIRS pairs on 2 cores, emulated machines"
     bar preempt_tasks_killed value killed - 1 lower 0 - 1 "one program in each pair"
     bar preempt_host_free_s value host_free - s lower "$GRACE" - 1
-}
-
-make_image() {
-    mkdir -p tiny && cd tiny && mkdir -p bin sbin etc root tmp proc sys dev run var home usr/bin && chmod 1777 tmp || return
-    cp /bin/busybox bin/busybox
-    for applet in $(busybox --list); do [ -e "bin/$applet" ] || ln -s busybox "bin/$applet"; done
-    tar -cf ../tiny.tar . && cd .. && vcctl image import tiny tiny.tar
 }
 
 one_pair() {

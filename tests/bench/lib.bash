@@ -116,6 +116,14 @@ lab_precedence() {
     done
 }
 
+# lab_image N USER [OPTIONS]: the image "tiny" of that user in the benchmark's N-th lab
+# shellcheck disable=SC2016
+lab_image() {
+    "$TOP/contrib/recipes/make-tiny-root" "$WORK/tiny.tar" || die "no root file system for the image"
+    lab "$1" exec ctl --user "$2" sh -c 'cd && cat >tiny.tar && vcctl image import tiny tiny.tar "$@"' sh "${@:3}" \
+        <"$WORK/tiny.tar" >>"$WORK/log" 2>&1 || die "the image could not be imported: $(tail -n 2 "$WORK/log")"
+}
+
 stage_has() { [ -n "$(find "$BUILD/stage" -path "*/$1" -print -quit 2>/dev/null)" ]; }
 
 # ---- agents ----

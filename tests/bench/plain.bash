@@ -31,10 +31,7 @@ PROLOG
 plain_lab() {
     local lab=$1 host
     lab_up "$lab" --hosts "$2" --slurm-conf "$WORK/slurm.conf"
-    "$TOP/contrib/recipes/make-tiny-root" "$WORK/root.tar"
-    lab "$lab" exec ctl sh -c 'cat >/root/root.tar' <"$WORK/root.tar"
-    lab "$lab" exec ctl vcctl image import "$IMAGE" /root/root.tar --public >>"$WORK/log" 2>&1 ||
-        die "the image could not be imported: $(tail -n 2 "$WORK/log")"
+    lab_image "$lab" root --public
     for host in $(lab_hosts "$lab"); do
         agent_start "host_$host" "$lab" "$host"
         agent_ask "host_$host" 'mkdir -p /run/vcbench /var/lib/vcbench && chmod 777 /run/vcbench /var/lib/vcbench &&

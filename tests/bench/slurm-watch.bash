@@ -12,7 +12,7 @@ bench_main() {
     lab_up 0 --hosts 2
     agent_start root 0 ctl
     agent_start user 0 ctl --user alice
-    agent_ask user "$(declare -f make_image); make_image"
+    lab_image 0 alice
     agent_ask user 'JOB=$(sbatch --parsable -N1 -w n1 -c1 --mem=400 --vcluster=tiny --vcluster-size=2-2 --vcluster-elastic=cod --wrap "sleep 30000")
         until vcctl leases $JOB 2>/dev/null | grep -q " held "; do sleep 0.5; done'
     watch_it rest
@@ -23,13 +23,6 @@ bench_main() {
     bar rpcs_per_minute_1000_pending value rpcs_pending - 1 lower -
     bar slurmctld_cpu_ms_per_minute_rest difference with_rest without_rest ms lower -
     bar slurmctld_cpu_ms_per_minute_1000_pending difference with_pending without_pending ms lower -
-}
-
-make_image() {
-    mkdir -p tiny && cd tiny && mkdir -p bin sbin etc root tmp proc sys dev run var home usr/bin && chmod 1777 tmp || return
-    cp /bin/busybox bin/busybox
-    for applet in $(busybox --list); do [ -e "bin/$applet" ] || ln -s busybox "bin/$applet"; done
-    tar -cf ../tiny.tar . && cd .. && vcctl image import tiny tiny.tar
 }
 
 # CPU of slurmctld over the window, ms (100 ticks a second), and root's RPCs in it
