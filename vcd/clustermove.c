@@ -205,8 +205,7 @@ static void evacuated(struct evacuation *e, struct json_object *result)
 	if (e->req) {
 		struct json_object *answer = json_object_new_object();
 		vc_json_add(answer, "clusters", json_object_get(e->clusters));
-		rpc_on_cancel(e->req, NULL, NULL);
-		rpc_reply(e->req, answer);
+		rpc_finish(e->req, answer, NULL);
 	}
 	json_object_put(e->clusters);
 	free(e);
@@ -227,13 +226,7 @@ static void destroy(struct clustermove *mv)
 
 static void answer(struct clustermove *mv, const struct vc_error *err)
 {
-	struct rpc_request *req = vc_steal(&mv->req);
-	if (req)
-		rpc_on_cancel(req, NULL, NULL);
-	if (req && err)
-		rpc_reply_error(req, err);
-	else if (req)
-		rpc_reply(req, to_json(mv));
+	rpc_finish(vc_steal(&mv->req), err ? NULL : to_json(mv), err);
 	if (mv->evacuation)
 		evacuated(vc_steal(&mv->evacuation), to_json(mv));
 }

@@ -93,6 +93,19 @@ void rpc_on_cancel(struct rpc_request *req, void (*cb)(struct rpc_request *req, 
 bool rpc_canceled(const struct rpc_request *req);
 // The reply for such a callback: VC_ECANCELED.
 void rpc_reply_canceled(struct rpc_request *req);
+// Answers a request that may have had such a callback, by err where there is one; NULL: nobody waits. result is taken.
+static inline void rpc_finish(struct rpc_request *req, struct json_object *result, const struct vc_error *err)
+{
+	if (req)
+		rpc_on_cancel(req, NULL, NULL);
+	if (req && !err) {
+		rpc_reply(req, result);
+		return;
+	}
+	if (req)
+		rpc_reply_error(req, err);
+	json_object_put(result);
+}
 
 bool rpc_is_local(const struct rpc_request *req); // it came over this host's unix socket
 // Where the caller's connection comes from; -1: it is gone, or has no address.

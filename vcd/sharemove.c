@@ -69,17 +69,7 @@ void share_move_free(struct member *m)
 
 void share_move_answer(struct share_move *mv, struct json_object *result, const struct vc_error *err)
 {
-	struct rpc_request *req = vc_steal(&mv->req);
-	if (req)
-		rpc_on_cancel(req, NULL, NULL);
-	if (req && err)
-		rpc_reply_error(req, err);
-	else if (req)
-		rpc_reply(req, result);
-	else
-		json_object_put(result);
-	if (req && err)
-		json_object_put(result);
+	rpc_finish(vc_steal(&mv->req), result, err);
 }
 
 static void destroy(struct share_move *mv)
