@@ -28,7 +28,8 @@
 #define TICK_MS 500	   // repeats of RESUME, orphans
 #define PMIX_BLOCK 16384   // of a piece: most that PMIx says is smaller
 #define READS_PER_TURN 2   // of one stream, then the others get a turn
-#define SPACES_MAX (TASKRUN_PIPE_SIZE / 65536 + 1) // of one read: the pipe is emptied at once, its writer is woken once
+#define SPACE_BYTES 65536	   // about what one place of vc_mux_session_space() holds
+#define SPACES_MAX (TASKRUN_PIPE_SIZE / SPACE_BYTES + 1) // of one read: the pipe is emptied at once, its writer is woken once
 #define LAST_DRAIN_MS 1000 // after the tree was killed: a stream that is still open is held by something unkillable
 
 // First what is written to the task, then what is read from it. PMI is one socket: each way has a descriptor of its own;
@@ -371,9 +372,10 @@ static void pmix_read(struct stream *s);
 static int spaces_wanted(int fd)
 {
 	int bytes;
-	if (ioctl(fd, FIONREAD, &bytes) < 0 || bytes < 65536)
+	if (ioctl(fd, FIONREAD, &bytes) < 0 || bytes < SPACE_BYTES)
 		return 1;
-	return bytes / 65536 + 1 < SPACES_MAX ? bytes / 65536 + 1 : SPACES_MAX;
+	int spaces = bytes / SPACE_BYTES + 1;
+	return spaces < SPACES_MAX ? spaces : SPACES_MAX;
 }
 
 static void on_output(uv_poll_t *poll, int status, int events)
