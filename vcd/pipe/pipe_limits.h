@@ -11,6 +11,7 @@
 #define PIPE_QUEUE_LOW (128u << 10)   // bytes queued to a successor below which chunks are read from disk for it
 #define PIPE_QUEUE_HIGH (512u << 10)  // bytes queued from which arriving frames are not relayed: it gets them from disk later
 #define PIPE_SOCKET_LOW (64u << 10)   // unsent bytes that the kernel holds per link: what waits there delays what is new
+#define PIPE_BURST 28960u	      // bytes that the kernel may send as one large packet: 20 segments, which a shaper's usual bucket of 32 KiB takes whole
 #define PIPE_READ_CHUNK (64u << 10)   // bytes of one read from a link
 #define PIPE_READ_MS 25u	      // without a read after which a link is read although fewer bytes than expected are there
 #define PIPE_MSG_OVERHEAD 42u	      // bytes of a piece besides its data: its type, two frames' headers, the seal

@@ -145,7 +145,8 @@ int pipe_link_flush(struct pipe_link *l, struct vc_error *err)
 {
 	struct vc_buf *out = vc_session_output(l->session);
 	while (out->len) {
-		ssize_t n = send(l->fd, vc_buf_head(out), out->len, MSG_NOSIGNAL);
+		size_t len = out->len < PIPE_BURST ? out->len : PIPE_BURST;
+		ssize_t n = send(l->fd, vc_buf_head(out), len, MSG_NOSIGNAL | MSG_EOR);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
