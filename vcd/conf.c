@@ -429,6 +429,7 @@ static const struct option options[] = {
 	NUMBER("vxlan-port", vxlan_port, "4789", 1, 65535), // IANA's
 	TEXT("mirror", mirror, "http://deb.debian.org/debian"),
 	TEXT("mirror-proxy", mirror_proxy, ""),
+	LIST("image-build-hosts", read_item, build_hosts, "{}"),
 	DURATION("image-build-timeout", build_timeout_ms, "60m", 1000),
 	MIB("image-build-mem", build_mem_mib, "4G", 64, 1u << 20),
 	MIB("image-max-size", image_max_mib, "64G", 16, 1u << 24),

@@ -85,6 +85,7 @@ struct conf {
 	// images
 	char *mirror;			 // mirror: of Debian, for builds
 	char *mirror_proxy;		 // mirror-proxy: "" is none
+	char **build_hosts;		 // image-build-hosts: who builds, the first that can; none named: any host but the controller
 	uint64_t build_timeout_ms;	 // image-build-timeout
 	uint64_t build_mem_mib;		 // image-build-mem
 	uint64_t image_max_mib;		 // image-max-size

@@ -11,16 +11,18 @@
 
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
+#include "vcd/buildaway.h"
+#include "vcd/buildhost.h"
 #include "vcd/conf.h"
 #include "vcd/image/imgcache.h"
 #include "vcd/image/recipe.h"
 #include "vcd/image/store.h"
 #include "vcd/imgbuild.h"
+#include "vcd/peer.h"
 #include "vcd/rpc.h"
 #include "vcd/vcd.h"
 
-#define LOG_TAIL_MAX (256u << 10) // bytes of a build's log that image.log returns: its end
-
+#define LOG_MS 10000		   // for another host to send the log of a build that it does
 #define QUEUE_MAX 64		   // builds that wait for their turn; more are refused
 #define AHEAD_MAX 8		   // builds of one user that nobody waits for yet
 
@@ -37,12 +39,13 @@ struct images_wish {
 	struct images_wish_args wish; // without a request
 };
 
-// One build, waiting for its turn (recipe), or under way (build).
+// One build, waiting for its turn (recipe), or under way (build or away).
 struct build_slot {
 	struct build_slot *next;
 	struct images *images;
 	struct recipe *recipe;
-	struct imgbuild *build;
+	struct imgbuild *build;	// here
+	struct buildaway *away;	// on another host
 	char config[DIGEST_HEX_LEN]; // the recipe's own key: who brings the same waits for this build
 	bool shared;		     // not an import: knowing a tar's digest is not having the tar
 	bool refresh;
@@ -57,7 +60,9 @@ struct images {
 	struct vcd *vcd;
 	struct store *store;
 	struct imgcache *cache;
+	struct buildhost *buildhost;
 	struct build_slot *builds; // the first ones first
+	char last_builder[VC_HOSTNAME_MAX + 1];
 	bool stopped;
 };
 
@@ -218,6 +223,8 @@ static void slot_abandon(struct build_slot *slot)
 	slot->stopping = true;
 	if (slot->build)
 		imgbuild_stop(slot->build);
+	else if (slot->away)
+		buildaway_stop(slot->away);
 	else
 		slot_free(slot);
 }
@@ -268,30 +275,54 @@ static void build_ended(void *ctx)
 	start_next(im);
 }
 
+static bool is_running(const struct build_slot *slot)
+{
+	return slot->build || slot->away;
+}
+
 static unsigned running(const struct images *im)
 {
 	unsigned n = 0;
 	for (const struct build_slot *s = im->builds; s; s = s->next)
-		n += s->build != NULL;
+		n += is_running(s);
 	return n;
 }
 
+static struct imgbuild_args args_of(struct build_slot *slot)
+{
+	return (struct imgbuild_args){.vcd = slot->images->vcd, .store = slot->images->store, .cache = slot->images->cache,
+				      .recipe = slot->recipe, .refresh = slot->refresh, .max_mib = slot->max_mib, .owner = slot->owner,
+				      .progress = build_progress, .done = build_done, .ended = build_ended, .ctx = slot};
+}
+
+// No other host builds it.
+static void back_here(void *ctx, struct recipe *recipe)
+{
+	struct build_slot *slot = ctx;
+	struct vc_error err = VC_ERROR_INIT;
+	slot->away = NULL;
+	slot->recipe = recipe;
+	struct imgbuild_args args = args_of(slot);
+	slot->build = imgbuild_start(&args, &err);
+	if (slot->build) {
+		slot->recipe = NULL;
+		return;
+	}
+	build_done(slot, NULL, &err);
+	build_ended(slot);
+}
+
+// What an import brings is here already, and is unpacked here.
 static int slot_start(struct build_slot *slot, struct rpc_request *import, struct vc_error *err)
 {
-	struct imgbuild_args args = {.vcd = slot->images->vcd,
-				     .store = slot->images->store,
-				     .cache = slot->images->cache,
-				     .recipe = slot->recipe,
-				     .refresh = slot->refresh,
-				     .max_mib = slot->max_mib,
-				     .owner = slot->owner,
-				     .import = import,
-				     .progress = build_progress,
-				     .done = build_done,
-				     .ended = build_ended,
-				     .ctx = slot};
-	slot->build = imgbuild_start(&args, err);
-	if (!slot->build)
+	struct images *im = slot->images;
+	struct buildaway_args args = {.build = args_of(slot), .last = im->last_builder, .here = back_here};
+	args.build.import = import;
+	if (import || buildaway_is_here(im->vcd->conf))
+		slot->build = imgbuild_start(&args.build, err);
+	else
+		slot->away = buildaway_start(&args, err);
+	if (!is_running(slot))
 		return -1;
 	slot->recipe = NULL;
 	return 0;
@@ -303,7 +334,7 @@ static void start_next(struct images *im)
 	for (struct build_slot *slot = im->builds; slot && !im->stopped; slot = next) {
 		struct vc_error err = VC_ERROR_INIT;
 		next = slot->next;
-		if (slot->build || slot->stopping)
+		if (is_running(slot) || slot->stopping)
 			continue;
 		if (running(im) >= im->vcd->conf->build_jobs)
 			return;
@@ -340,7 +371,7 @@ static int check_room(struct images *im, uid_t owner, bool ahead, struct vc_erro
 {
 	unsigned waiting = 0, own = 0;
 	for (const struct build_slot *s = im->builds; s; s = s->next) {
-		waiting += !s->build;
+		waiting += !is_running(s);
 		own += s->ahead && s->owner == owner;
 	}
 	if (waiting >= QUEUE_MAX)
@@ -583,7 +614,7 @@ int images_want(struct images *im, const struct images_wish_args *args, struct i
 	if (!slot)
 		return -1;
 	// Started here and not by start_next(), which would tell of a failure by done().
-	if (!slot->build && running(im) < im->vcd->conf->build_jobs && slot_start(slot, NULL, err) < 0) {
+	if (!is_running(slot) && running(im) < im->vcd->conf->build_jobs && slot_start(slot, NULL, err) < 0) {
 		build_done(slot, NULL, err);
 		slot_free(slot);
 		return -1;
@@ -725,38 +756,50 @@ static int image_rm(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return 0;
 }
 
-static int read_tail(const char *path, char **ret, struct vc_error *err)
+static int reply_log(struct images *im, struct rpc_request *req, const char *name, struct vc_error *err)
 {
-	struct stat st;
-	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 && errno == ENOENT)
-		return vc_error_set(err, VC_ENOTFOUND, "there is no log of a build of that name of yours");
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return vc_error_errno(err, "%s", path);
-	off_t from = st.st_size > (off_t)LOG_TAIL_MAX ? st.st_size - (off_t)LOG_TAIL_MAX : 0;
-	vc_autofree char *text = malloc(LOG_TAIL_MAX + 1);
-	ssize_t n = text ? pread(fd, text, LOG_TAIL_MAX, from) : -1;
-	if (n < 0)
-		return vc_error_errno(err, "%s", path);
-	text[n] = '\0';
-	*ret = vc_steal(&text);
+	vc_autofree char *text = NULL;
+	if (imgbuild_read_log(im->vcd, rpc_caller(req)->uid, name, &text, err) < 0)
+		return -1;
+	struct json_object *result = json_object_new_object();
+	vc_json_add_bytes(result, "log", text, strlen(text)); // a package's output need not be UTF-8
+	rpc_reply(req, result);
 	return 0;
+}
+
+static void log_came(void *ctx, struct json_object *result, const struct vc_error *err)
+{
+	if (err)
+		rpc_reply_error(ctx, err);
+	else
+		rpc_reply(ctx, json_object_get(result));
+}
+
+// The host that builds the user's image of that name now; NULL: none but this one.
+static const char *builder_of(const struct images *im, uid_t uid, const char *name)
+{
+	for (const struct build_slot *s = im->builds; s; s = s->next) {
+		if (s->away && s->owner == uid && strcmp(buildaway_name(s->away), name) == 0)
+			return buildaway_host(s->away);
+	}
+	return NULL;
 }
 
 static int image_log(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct images *im = ctx;
 	const char *name;
-	vc_autofree char *text = NULL;
 	if (read_name(req, &name, err) < 0 || recipe_check_name(name, err) < 0)
 		return -1;
-	vc_autofree char *path = imgbuild_log_path(im->vcd, rpc_caller(req)->uid, name);
-	if (!path || read_tail(path, &text, err) < 0)
-		return -1;
-	struct json_object *result = json_object_new_object();
-	vc_json_add_bytes(result, "log", text, strlen(text)); // a package's output need not be UTF-8
-	rpc_reply(req, result);
-	return 0;
+	const char *host = builder_of(im, rpc_caller(req)->uid, name);
+	if (!host)
+		return reply_log(im, req, name, err);
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_json_add_u64(params, "uid", rpc_caller(req)->uid);
+	vc_json_add_str(params, "name", name);
+	struct peer_args args = {.host = host, .method = "host.buildlog", .params = params, .timeout_ms = LOG_MS, .trace = rpc_trace(req),
+				 .done = log_came, .ctx = req};
+	return peer_call(im->vcd->peers, &args, err) ? 0 : -1;
 }
 
 static const struct rpc_method methods[] = {
@@ -783,6 +826,7 @@ struct images *images_create(struct vcd *vcd, struct vc_error *err)
 	im->vcd = vcd;
 	if (store_open(vcd->conf->image_dir, &im->store, &report, err) < 0 || imgbuild_clean(vcd, im->store, err) < 0 ||
 	    imgcache_open(im->store, vcd->conf->image_cache_mib << 20, IMGCACHE_LEASE_S, &im->cache, &dropped, err) < 0 ||
+	    !(im->buildhost = buildhost_create(vcd, im->store, im->cache, err)) ||
 	    rpc_register(vcd->rpc, methods, VC_ARRAY_LEN(methods), im, err) < 0) {
 		images_destroy(im);
 		return NULL;
@@ -807,17 +851,21 @@ void images_stop(struct images *im)
 		next = slot->next;
 		if (slot->build) {
 			imgbuild_stop(slot->build);
-			continue;
+		} else if (slot->away) {
+			buildaway_stop(slot->away);
+		} else {
+			build_done(slot, NULL, &err);
+			slot_free(slot);
 		}
-		build_done(slot, NULL, &err);
-		slot_free(slot);
 	}
+	buildhost_stop(im->buildhost);
 }
 
 void images_destroy(struct images *im)
 {
 	if (!im)
 		return;
+	buildhost_destroy(im->buildhost);
 	imgcache_close(im->cache);
 	store_close(im->store);
 	free(im);

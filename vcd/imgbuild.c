@@ -61,6 +61,30 @@ char *imgbuild_log_path(const struct vcd *vcd, uid_t owner, const char *name)
 	return asprintf(&path, "%s/builds/%u.%s.log", vcd->conf->state_dir, owner, name) < 0 ? NULL : path;
 }
 
+static int read_tail(const char *path, char **ret, struct vc_error *err)
+{
+	struct stat st;
+	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 && errno == ENOENT)
+		return vc_error_set(err, VC_ENOTFOUND, "there is no log of a build of that name of yours");
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return vc_error_errno(err, "%s", path);
+	off_t from = st.st_size > (off_t)IMGBUILD_LOG_MAX ? st.st_size - (off_t)IMGBUILD_LOG_MAX : 0;
+	vc_autofree char *text = malloc(IMGBUILD_LOG_MAX + 1);
+	ssize_t n = text ? pread(fd, text, IMGBUILD_LOG_MAX, from) : -1;
+	if (n < 0)
+		return vc_error_errno(err, "%s", path);
+	text[n] = '\0';
+	*ret = vc_steal(&text);
+	return 0;
+}
+
+int imgbuild_read_log(const struct vcd *vcd, uid_t owner, const char *name, char **ret, struct vc_error *err)
+{
+	vc_autofree char *path = imgbuild_log_path(vcd, owner, name);
+	return path ? read_tail(path, ret, err) : vc_error_errno(err, "log of image %s", name);
+}
+
 int imgbuild_clean(const struct vcd *vcd, struct store *store, struct vc_error *err)
 {
 	vc_autofree char *logs = NULL, *work = NULL;

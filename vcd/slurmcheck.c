@@ -298,10 +298,14 @@ static void check_slurm(struct check_report *report, void *ctx)
 	slurmctl_setup_clear(&setup);
 }
 
+int slurmcheck_nodes(const struct slurmcheck *sc, char ***ret, struct vc_error *err)
+{
+	return slurmctl_list_nodes(sc->slurmctl, ret, err);
+}
+
 static int list_nodes(void *ctx, char ***ret, struct vc_error *err)
 {
-	const struct slurmcheck *sc = ctx;
-	return slurmctl_list_nodes(sc->slurmctl, ret, err);
+	return slurmcheck_nodes(ctx, ret, err);
 }
 
 struct slurmcheck *slurmcheck_create(struct vcd *vcd, struct vc_error *err)

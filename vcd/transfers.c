@@ -55,7 +55,7 @@ struct transfer *transfer_make(struct transfers *t, const char *digest, struct v
 	tr->owner = t;
 	tr->begun = now_of(t);
 	snprintf(tr->digest, sizeof(tr->digest), "%s", digest);
-	snprintf(tr->pin, sizeof(tr->pin), "transfer-%p", (void *)tr);
+	snprintf(tr->pin, sizeof(tr->pin), STORE_PASSING_PIN "%p", (void *)tr);
 	TAILQ_INIT(&tr->wishes);
 	TAILQ_INIT(&tr->parked);
 	LIST_INSERT_HEAD(&t->list, tr, link);

@@ -347,12 +347,12 @@ void vcd_stop(struct vcd *vcd)
 		host_stop(vcd->host);
 	if (vcd->membership)
 		membership_stop(vcd->membership);
+	if (vcd->images)
+		images_stop(vcd->images);
 	if (vcd->fsck)
 		fsck_stop(vcd->fsck);
 	if (vcd->transfers)
 		transfers_stop(vcd->transfers);
-	if (vcd->images)
-		images_stop(vcd->images);
 	if (vcd->peers)
 		peers_stop(vcd->peers);
 	if (vcd->work)

@@ -14,7 +14,8 @@ CACHE_NOTE="a pair takes half a minute to a minute"
 
 bench_main() {
     local pair
-    lab_up 0 --hosts 1
+    echo 'image-build-hosts = {"ctl"}' >"$WORK/vcd.conf" # one store for all
+    lab_up 0 --hosts 1 --vcd-conf "$WORK/vcd.conf"
     agent_start user 0 ctl --user alice
     # shellcheck disable=SC2016
     agent_ask user 'cd; for name in first again; do printf "name = %s\npackages = { \"'"$BENCH_PACKAGES"'\" }\n" $name >$name.recipe; done

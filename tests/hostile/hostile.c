@@ -59,6 +59,8 @@ static const struct row {
 	{"event.member", "{\"cluster\":\"" ID "\",\"rank\":0,\"event\":\"down\",\"reason\":\"x\"}"},
 	{"host.arrived", "{\"cluster\":\"" ID "\",\"rank\":0}"},
 	{"host.boot", "{\"cluster\":\"" ID "\"}"},
+	{"host.build", "{\"recipe\":{\"name\":\"x\",\"base\":{\"type\":\"nothing\"}},\"uid\":0,\"max_mib\":1}"},
+	{"host.buildlog", "{\"uid\":0,\"name\":\"x\"}"},
 	{"host.check", "{\"compute\":true}"},
 	{"host.fail", "{\"slurm\":\"lab\",\"job\":%J,\"restart\":0,\"uid\":0,\"reason\":\"x\"}"},
 	{"host.image", "{\"digest\":\"" ID ID "\",\"head\":\"n1\",\"hosts\":[\"n1\"]}"},

@@ -18,8 +18,8 @@ recipe() { as "$1" sh -c 'printf "%s\n" "$2" >"$1"' sh "$2" "$3"; }
 
 digest_of() { as "$1" vcctl image show "$2" --json | json 'd["digest"]'; }
 
-builds_here() { lab_exec ctl sh -c 'ls /var/lib/vcluster/images/builds'; }
-no_build_is_left() { [ -z "$(builds_here)" ] && ! grep -qs "vclab-$VCLAB_ID/.*root.raw" /sys/block/loop*/loop/backing_file; }
+builds_anywhere() { local h; for h in ctl $(lab_hosts); do lab_exec "$h" ls /var/lib/vcluster/images/builds || return; done; }
+no_build_is_left() { local left; left=$(builds_anywhere) && [ -z "$left" ] && ! grep -qs "vclab-$VCLAB_ID/.*root.raw" /sys/block/loop*/loop/backing_file; }
 
 public_busybox() {
     import_busybox alice busybox
@@ -93,6 +93,31 @@ commands = { "true", "echo this is why; exit 3" }'
     run as bob vcctl image log broken
     assert_equal "$status" 3
     wait_until 20 "the build's directory to go" no_build_is_left
+}
+
+@test "a recipe is built on another host than the controller; when that is lost, on the next one" {
+    public_busybox
+    recipe alice away.recipe 'name = away
+from = public-box
+commands = { "echo this is said; sleep 3; head -c 8 /dev/urandom >/etc/random" }'
+    as alice vcctl image build away.recipe >"$BATS_TEST_TMPDIR/away" 2>&1 &
+    wait_until 20 "the command" sh -c "grep -q 'command 1' '$BATS_TEST_TMPDIR/away'"
+    local builder other
+    for builder in n1 n2; do ! lab_exec "$builder" pgrep -x vc-build >/dev/null || break; done
+    other=n1; [ "$builder" != n1 ] || other=n2
+    lab_exec "$builder" pgrep -x vc-build
+    run lab_exec ctl pgrep -x vc-build
+    assert_equal "$status" 1
+    assert_contains "$(as alice vcctl image log away)" "this is said" # while it is built there
+    lab stop "$builder" vcd KILL
+    wait $!
+    lab start "$builder" vcd
+    assert_contains "$(lab log ctl vcd)" "image away: built on $other, published"
+    assert_contains "$(as alice vcctl image log away)" "this is said" # kept here
+    run as alice vcctl image build away.recipe
+    assert_contains "$output" "(cached)"
+    as alice vcctl image rm away
+    wait_until 20 "the killed build's directory to go" no_build_is_left
 }
 
 @test "the controller's vcd is killed during a build: nothing is left, the next build works" {

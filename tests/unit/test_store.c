@@ -167,7 +167,11 @@ static void test_remove_and_pins(void **state)
 	store_unpin(e->s, a.digest, "cluster1");
 	store_unpin(e->s, a.digest, "cluster1");
 	assert_false(store_has(e->s, a.digest));
+	// Who only passes it on keeps its bytes, not its name.
+	assert_int_equal(store_pin(e->s, b.digest, STORE_PASSING_PIN "1", NULL), 0);
 	assert_int_equal(store_remove(e->s, "img", 1000, NULL), 0);
+	assert_true(store_has(e->s, b.digest));
+	store_unpin(e->s, b.digest, STORE_PASSING_PIN "1");
 	assert_false(store_has(e->s, b.digest));
 	reopen(e);
 	assert_int_equal(e->report.images + e->report.leftovers + e->report.damaged + e->report.lost_names, 0);

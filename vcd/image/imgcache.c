@@ -520,7 +520,7 @@ int imgcache_keep(struct imgcache *c, const struct recipe *r, const struct imgca
 		return vc_error_wrap(err, "image cache");
 	pthread_mutex_lock(&c->lock);
 	int rc = 0;
-	for (int i = 0; i < STAGES; i++)
+	for (int i = 0; work_dir && i < STAGES; i++)
 		rc |= keep_stage(c, &res, (enum stage)i, err);
 	if (rc == 0 || image)
 		rc |= image ? keep_image(c, &res, image, rc == 0 ? err : NULL) : 0;

@@ -39,6 +39,7 @@ void imgcache_end(struct imgcache *c, struct imgcache_parent *parent);
 
 // After a build that ended well, before its work directory goes: takes the stages that it kept, and the image, which
 // is in the store already. Failing to keep a stage is no error of the build; err says so and the rest is kept.
+// work_dir NULL: another host built it and has the stages.
 int imgcache_keep(struct imgcache *c, const struct recipe *r, const struct imgcache_parent *parent, const char *work_dir,
 		  struct json_object *build, const struct store_entry *image, struct vc_error *err);
 // The image that this recipe has made, whatever its lock; counts as a use. VC_ENOTFOUND: none. ret_key, the key with its

@@ -53,6 +53,15 @@ static unsigned pins_of(const struct store *s, const char *digest)
 	return n;
 }
 
+// Of them, those of who stands on it.
+static unsigned users_of(const struct store *s, const char *digest)
+{
+	unsigned n = 0;
+	for (size_t i = 0; i < s->n_pins; i++)
+		n += strcmp(s->pins[i].digest, digest) == 0 && strncmp(s->pins[i].cluster, STORE_PASSING_PIN, strlen(STORE_PASSING_PIN)) != 0;
+	return n;
+}
+
 static void *grow(void *items, size_t n, size_t item)
 {
 	// Doubling at powers of two: n items fit whenever n is not a power of two.
@@ -113,6 +122,16 @@ static void fill_entry(struct store *s, const struct store_record *record, const
 	ret->owner = record->owner;
 	ret->is_public = record->is_public;
 	ret->created = record->created;
+}
+
+int store_find(struct store *s, const char *digest, struct store_entry *ret, struct vc_error *err)
+{
+	pthread_mutex_lock(&s->lock);
+	const struct store_image *image = store_image_find(s, digest);
+	if (image)
+		fill_entry(s, NULL, image, ret);
+	pthread_mutex_unlock(&s->lock);
+	return image ? 0 : vc_error_set(err, VC_ENOTFOUND, "image %.12s is not here", digest);
 }
 
 // Takes the image out of sight with one rename, then deletes it.
@@ -426,7 +445,7 @@ static int remove_locked(struct store *s, const char *name, uid_t owner, struct 
 	struct store_record *record = record_find(s, name, owner);
 	if (!record)
 		return not_found(name, err);
-	unsigned pins = pins_of(s, record->digest);
+	unsigned pins = users_of(s, record->digest);
 	if (pins && names_of(s, record->digest) == 1)
 		return vc_error_set(err, VC_EBUSY, "image '%s' is in use by %u running cluster%s: try again when they ended",
 				    name, pins, pins == 1 ? "" : "s");

@@ -69,6 +69,7 @@ int store_name(struct store *s, const char *digest, const struct store_name *nam
 int store_lookup(struct store *s, const char *name, uid_t uid, struct store_entry *ret, struct vc_error *err);
 // What uid may see (root: everything, also images without a name). Free *ret with free().
 int store_list(struct store *s, uid_t uid, struct store_entry **ret, size_t *ret_n, struct vc_error *err);
+#define STORE_PASSING_PIN "transfer-" // begins a pin of who only passes the image on: its bytes stay for that, a name may go
 // Removes the owner's name, and the image when no other name has it. VC_EBUSY while pinned by that last name.
 int store_remove(struct store *s, const char *name, uid_t owner, struct vc_error *err);
 // Removes an image that has no name and no pin (a host's copy).
@@ -83,6 +84,7 @@ void store_unpin(struct store *s, const char *digest, const char *cluster);
 void store_each_pin(struct store *s, void (*fn)(const char *digest, const char *cluster, void *ctx), void *ctx);
 
 bool store_has(struct store *s, const char *digest);
+int store_find(struct store *s, const char *digest, struct store_entry *ret, struct vc_error *err); // without a name; VC_ENOTFOUND
 // Path of the raw file. Valid as long as the image is pinned.
 int store_path(struct store *s, const char *digest, char **ret, struct vc_error *err);
 // image.json's text: size, digest, how it was built. A receiver keeps it: see holding.h.

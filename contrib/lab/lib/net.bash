@@ -76,6 +76,6 @@ mirror_start() {
         cgroup_enter switch "$BASHPID"
         setsid socat "UNIX-LISTEN:$socket,fork,mode=600" "TCP:$(mirror_target),connect-timeout=20" &
         exec setsid nsenter --net="/proc/$(<"$LAB_STATE/switch.pid")/ns/net" socat \
-            "TCP-LISTEN:3142,bind=$(host_addr mirror),range=$(host_addr ctl)/32,reuseaddr,fork" "UNIX-CONNECT:$socket"
+            "TCP-LISTEN:3142,bind=$(host_addr mirror),range=$LAB_NET.0/24,reuseaddr,fork" "UNIX-CONNECT:$socket"
     ) </dev/null >>"$LAB_STATE/mirror.log" 2>&1 &
 }
