@@ -27,6 +27,7 @@
 
 #define PERIOD_MS 1000u	   // between heartbeats
 #define ASK_IN_MS 1000u	   // between two questions to come in
+#define ASK_BUSY_MS 50u	   // the view that it would be in is being changed just now
 #define VIEW_CALL_MS 5000u // event.view: the controller answers at once, or is away and is told again
 #define RECORD "member"	   // kind of the state database's items
 
@@ -300,6 +301,21 @@ static void bury(struct membership *m)
 	}
 }
 
+static bool wants_in(const struct membership_cluster *c)
+{
+	return core(c) && c->ask_in_at && c->view->epoch > 0; // first it must know the view that it wants to be in
+}
+
+static void ask_in(struct membership_cluster *c)
+{
+	if (!wants_in(c) || now_ms() < c->ask_in_at)
+		return;
+	bool busy = agree_busy(core(c));
+	c->ask_in_at = now_ms() + (busy ? ASK_BUSY_MS : ASK_IN_MS);
+	if (!busy)
+		agree_ask_in(core(c), now_ms());
+}
+
 static void on_timer(uv_timer_t *timer);
 
 static void arm(struct membership *m)
@@ -307,6 +323,10 @@ static void arm(struct membership *m)
 	uint64_t now = now_ms(), next = site_next(m->site);
 	if (m->stopped)
 		return;
+	for (const struct membership_cluster *c = m->clusters; c; c = c->next) {
+		if (wants_in(c) && c->ask_in_at < next)
+			next = c->ask_in_at;
+	}
 	if (m->clusters)
 		uv_timer_start(&m->timer, on_timer, next > now ? next - now : 1, 0);
 	else
@@ -331,15 +351,6 @@ static void drain(struct membership *m)
 	m->draining = false;
 	bury(m);
 	arm(m);
-}
-
-static void ask_in(struct membership_cluster *c)
-{
-	struct agree *a = core(c);
-	if (!a || !c->ask_in_at || now_ms() < c->ask_in_at || agree_busy(a))
-		return;
-	c->ask_in_at = now_ms() + ASK_IN_MS;
-	agree_ask_in(a, now_ms());
 }
 
 static void on_timer(uv_timer_t *timer)

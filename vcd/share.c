@@ -920,6 +920,21 @@ static void step_done(struct share *s, const struct vc_error *err)
 
 // --- the view -------------------------------------------------------------------------------------------------
 
+// What is known of a member here, for the others: by each tick, and at once when what it waits for has come.
+static void tell_membership(struct member *m)
+{
+	const struct share *s = m->share;
+	if (!s->membership || s->phase != SHARE_UP || s->paused || !m->running || m->down || m->move)
+		m->linked_at = 0;
+	else if (s->work->fake || (m->configured && m->link && glink_is_up(m->link)) || !m->linked_at)
+		m->linked_at = now(s);
+	if (!m->linked_at)
+		return;
+	bool linked = now(s) - m->linked_at < LINK_LOST_MS;
+	if (m->configured || !linked)
+		membership_member_runs(s->membership, m->plan->rank, m->epoch, linked);
+}
+
 struct telling {
 	struct member *member;
 	uint64_t epoch; // of the view that was sent: a later one may have come meanwhile
@@ -938,6 +953,7 @@ static void view_told(void *ctx, struct json_object *result, const struct vc_err
 	m->tell_at = err ? now(m->share) + RETRY_MS : 0;
 	free(t);
 	push_view(m);
+	tell_membership(m); // it may be active by that
 	share_answer(m->share);
 }
 
@@ -1011,6 +1027,7 @@ static void take_view(struct share *s, struct json_object *view, uint64_t epoch)
 		push_view(s->members[i]);
 		if (s->members[i]->down && s->membership) // said while it was on its way, it was not heard
 			membership_member_down(s->membership, s->members[i]->plan->rank);
+		tell_membership(s->members[i]);
 	}
 }
 
@@ -1303,20 +1320,6 @@ static void expire_waiters(struct share *s)
 			     s->error.code ? ": " : "", s->error.code ? s->error.text : "");
 		fail_waiter(w, &err);
 	}
-}
-
-static void tell_membership(struct member *m)
-{
-	const struct share *s = m->share;
-	if (!s->membership || s->phase != SHARE_UP || s->paused || !m->running || m->down || m->move)
-		m->linked_at = 0;
-	else if (s->work->fake || (m->configured && m->link && glink_is_up(m->link)) || !m->linked_at)
-		m->linked_at = now(s);
-	if (!m->linked_at)
-		return;
-	bool linked = now(s) - m->linked_at < LINK_LOST_MS;
-	if (m->configured || !linked)
-		membership_member_runs(s->membership, m->plan->rank, m->epoch, linked);
 }
 
 void share_tick(struct share *s)
