@@ -7,13 +7,16 @@
 
 #include "libvc/buf.h"
 
-static const uint8_t magic[4] = {'V', 'C', 'M', 1}; // with the version
+#define PKT_VERSION 2 // version 1 began with a 'V'
 
-enum { FLAG_ASK = 1 };
+enum { AT_VERSION = 0, AT_KIND = 1, AT_SLOT = 2, AT_SEQ = 4 };
+enum { FLAG_ASK = 0x80 }; // beside the kind
 
 static void mac(const uint8_t *data, size_t len, const uint8_t *key, uint8_t *ret)
 {
-	crypto_generichash(ret, MEMBERPKT_MAC_LEN, data, len, key, MEMBERPKT_KEY_LEN);
+	uint8_t whole[crypto_generichash_BYTES_MIN];
+	crypto_generichash(whole, sizeof(whole), data, len, key, MEMBERPKT_KEY_LEN);
+	memcpy(ret, whole, MEMBERPKT_MAC_LEN);
 }
 
 // What follows the head: a host's name, or a cluster and a message; nothing after a heartbeat.
@@ -35,11 +38,13 @@ static size_t put_body(const struct memberpkt *p, uint8_t *out, size_t room)
 
 size_t memberpkt_encode(const struct memberpkt *p, const uint8_t key[MEMBERPKT_KEY_LEN], uint8_t *out)
 {
-	memcpy(out, magic, sizeof(magic));
-	vc_put_be32(out + 4, p->slot);
-	vc_put_be64(out + 8, p->seq);
-	out[16] = p->kind;
-	out[17] = p->ask ? FLAG_ASK : 0;
+	if (p->slot > UINT16_MAX || p->seq > MEMBERPKT_SEQ_MAX)
+		return 0;
+	out[AT_VERSION] = PKT_VERSION;
+	out[AT_KIND] = (uint8_t)(p->kind | (p->ask ? FLAG_ASK : 0));
+	vc_put_be16(out + AT_SLOT, (uint16_t)p->slot);
+	out[AT_SEQ] = (uint8_t)(p->seq >> 32);
+	vc_put_be32(out + AT_SEQ + 1, (uint32_t)p->seq);
 	size_t len = put_body(p, out + MEMBERPKT_HEAD_LEN, MEMBERPKT_MAX - MEMBERPKT_HEAD_LEN - MEMBERPKT_MAC_LEN);
 	if (len == SIZE_MAX)
 		return 0;
@@ -50,9 +55,9 @@ size_t memberpkt_encode(const struct memberpkt *p, const uint8_t key[MEMBERPKT_K
 
 int memberpkt_slot(const uint8_t *data, size_t len, uint32_t *ret_slot)
 {
-	if (len < MEMBERPKT_HEAD_LEN + MEMBERPKT_MAC_LEN || len > MEMBERPKT_MAX || memcmp(data, magic, sizeof(magic)) != 0)
+	if (len < MEMBERPKT_HEAD_LEN + MEMBERPKT_MAC_LEN || len > MEMBERPKT_MAX || data[AT_VERSION] != PKT_VERSION)
 		return -1;
-	*ret_slot = vc_get_be32(data + 4);
+	*ret_slot = vc_get_be16(data + AT_SLOT);
 	return 0;
 }
 
@@ -85,9 +90,9 @@ int memberpkt_decode(const uint8_t *data, size_t len, const uint8_t key[MEMBERPK
 	mac(data, signed_len, key, right);
 	if (sodium_memcmp(right, data + signed_len, sizeof(right)) != 0)
 		return vc_error_set(err, VC_EDENIED, "a datagram with a wrong MAC");
-	p.seq = vc_get_be64(data + 8);
-	p.kind = data[16];
-	p.ask = data[17] & FLAG_ASK;
+	p.seq = (uint64_t)data[AT_SEQ] << 32 | vc_get_be32(data + AT_SEQ + 1);
+	p.kind = data[AT_KIND] & (uint8_t)~FLAG_ASK;
+	p.ask = data[AT_KIND] & FLAG_ASK;
 	if (p.seq == 0 || get_body(&p, data + MEMBERPKT_HEAD_LEN, signed_len - MEMBERPKT_HEAD_LEN) < 0)
 		return vc_error_set(err, VC_EPROTO, "a datagram that does not parse");
 	*ret = p;

@@ -14,8 +14,9 @@
 #include "libvc/limits.h"
 
 #define MEMBERPKT_KEY_LEN 32   // bytes, random
-#define MEMBERPKT_HEAD_LEN 18  // magic, slot, sequence number, kind, flags
-#define MEMBERPKT_MAC_LEN 16   // keyed BLAKE2b
+#define MEMBERPKT_HEAD_LEN 9   // version, kind with flag, slot, sequence number
+#define MEMBERPKT_MAC_LEN 8    // keyed BLAKE2b's first: a forger has one try in 2^64 with each datagram, and each is counted
+#define MEMBERPKT_SEQ_MAX ((1ull << 40) - 1) // of a key, which lives as long as its vcd: 35 years at 1000 a second
 #define MEMBERPKT_MAX 1400     // bytes: one frame on any Ethernet, IPv6 and a tunnel's head included
 #define MEMBERPKT_CLUSTER_LEN 16 // bytes of a cluster id
 // What a message of the agreement may have to travel as a datagram; longer ones go over TCP.

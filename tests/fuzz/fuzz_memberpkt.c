@@ -37,13 +37,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint8_t key[MEMBERPKT_KEY_LEN] = {1};
-	uint8_t whole[MEMBERPKT_MAX];
+	uint8_t whole[MEMBERPKT_MAX], mac[crypto_generichash_BYTES_MIN];
 	struct memberpkt p;
 	require(memberpkt_decode(data, size, key, &p, NULL) < 0);
 	if (size > MEMBERPKT_MAX - MEMBERPKT_MAC_LEN)
 		return 0;
 	memcpy(whole, data, size);
-	crypto_generichash(whole + size, MEMBERPKT_MAC_LEN, data, size, key, sizeof(key));
+	crypto_generichash(mac, sizeof(mac), data, size, key, sizeof(key));
+	memcpy(whole + size, mac, MEMBERPKT_MAC_LEN);
 	if (memberpkt_decode(whole, size + MEMBERPKT_MAC_LEN, key, &p, NULL) < 0)
 		return 0;
 	same_again(&p, key);

@@ -329,6 +329,8 @@ static void host_step(struct world *w, struct item *item)
 	struct sim_host *h = &w->hosts[item->host];
 	switch (item->kind) {
 	case ITEM_MSG:
+		if (item->msg->from != AGREE_WITNESS) // as vcd's membership.c does
+			site_heard(h->site, world_local(w, h), item->msg->from, DETECT_OUT_BEAT, 0, false);
 		agree_recv(h->agree, world_local(w, h), item->msg);
 		break;
 	case ITEM_DGRAM:

@@ -533,6 +533,32 @@ static uint64_t ticks(struct detect *d, uint64_t from, uint64_t to)
 	return to;
 }
 
+static unsigned count_beats(struct detect *d, uint32_t peer)
+{
+	struct detect_out o;
+	unsigned n = 0;
+	while (detect_pop(d, &o))
+		n += o.kind == DETECT_OUT_BEAT && o.peer == peer;
+	return n;
+}
+
+// A heartbeat each period; what else went there and counts as one spares the next, and none comes later than a tick after it.
+static void test_heartbeats(void **state)
+{
+	struct detect *d = watching(10000);
+	(void)state;
+	ticks(d, 10000, 20000);
+	assert_int_equal(count_beats(d, 2), 10);
+	ticks(d, 20000, 20700);
+	assert_int_equal(count_beats(d, 2), 1); // the one at 20.0 s
+	detect_sent(d, 20700, 2);
+	ticks(d, 20700, 21700);
+	assert_int_equal(count_beats(d, 2), 0);
+	ticks(d, 21700, 21960);
+	assert_int_equal(count_beats(d, 2), 1);
+	detect_destroy(d);
+}
+
 static void test_silence_is_confirmed(void **state)
 {
 	struct detect *d = watching(10000);
@@ -599,6 +625,7 @@ int main(void)
 		cmocka_unit_test(test_join_without_record),
 		cmocka_unit_test(test_a_hundred_joins),
 		cmocka_unit_test(test_validity),
+		cmocka_unit_test(test_heartbeats),
 		cmocka_unit_test(test_silence_is_confirmed),
 		cmocka_unit_test(test_second_observer_hears_it),
 		cmocka_unit_test(test_late_loop_suspects_nobody),

@@ -4,6 +4,7 @@
 #include <sodium.h>
 
 #include "tests/unit/test.h"
+#include "vcd/member/agree_wire.h"
 #include "vcd/memberpkt.h"
 #include "vcd/memberview.h"
 
@@ -13,11 +14,12 @@ static void test_round_trip(void **state)
 {
 	(void)state;
 	uint8_t out[MEMBERPKT_MAX], body[300];
-	struct memberpkt got, p = {.slot = 7, .seq = 1ull << 40, .kind = MEMBERPKT_BEAT, .ask = true};
+	struct memberpkt got, p = {.slot = 7, .seq = MEMBERPKT_SEQ_MAX, .kind = MEMBERPKT_BEAT, .ask = true};
 	size_t len = memberpkt_encode(&p, key, out);
 	assert_int_equal(len, MEMBERPKT_HEAD_LEN + MEMBERPKT_MAC_LEN);
 	assert_int_equal(memberpkt_decode(out, len, key, &got, NULL), 0);
-	assert_true(got.slot == 7 && got.seq == 1ull << 40 && got.kind == MEMBERPKT_BEAT && got.ask);
+	assert_int_equal(len, 17); // what the protocol promises
+	assert_true(got.slot == 7 && got.seq == MEMBERPKT_SEQ_MAX && got.kind == MEMBERPKT_BEAT && got.ask);
 	p = (struct memberpkt){.seq = 1, .kind = MEMBERPKT_OBSERVE, .subject = "n17"};
 	len = memberpkt_encode(&p, key, out);
 	assert_int_equal(memberpkt_decode(out, len, key, &got, NULL), 0);
@@ -30,6 +32,10 @@ static void test_round_trip(void **state)
 	assert_int_equal(got.body_len, sizeof(body));
 	assert_memory_equal(got.body, body, sizeof(body));
 	p.body_len = MEMBERPKT_BODY_MAX + 1;
+	assert_int_equal(memberpkt_encode(&p, key, out), 0);
+	p = (struct memberpkt){.slot = UINT16_MAX + 1, .seq = 1};
+	assert_int_equal(memberpkt_encode(&p, key, out), 0);
+	p = (struct memberpkt){.seq = MEMBERPKT_SEQ_MAX + 1}; // never around to numbers that were used
 	assert_int_equal(memberpkt_encode(&p, key, out), 0);
 }
 
@@ -67,6 +73,41 @@ static void test_window(void **state)
 	assert_true(memberwindow_take(&w, 37));
 	assert_true(memberwindow_take(&w, UINT64_MAX));
 	assert_false(memberwindow_take(&w, 100));
+}
+
+// What goes between hosts at rest: a status message of a site that has been up for a month fits into 64 bytes.
+static void test_status_is_small(void **state)
+{
+	(void)state;
+	vc_autobuf struct vc_buf out = VC_BUF_INIT(AGREE_WIRE_MAX);
+	struct agree_msg got, m = {.type = AGREE_STATUS, .flag = true, .from = 189, .to = 4, .epoch = 300, .base = {1, 2, 3}, .stamp = 1ull << 31,
+				   .echo = (1ull << 31) - 7, .boot = UINT32_MAX, .echo_boot = UINT32_MAX - 1, .age = UINT64_MAX, .count = 13};
+	assert_int_equal(agree_msg_encode(&m, &out), 0);
+	assert_in_range(out.len, 11, 64 - 16);
+	assert_int_equal(agree_msg_decode(vc_buf_head(&out), out.len, &got, NULL), 0);
+	assert_memory_equal(&got, &m, sizeof(m));
+	for (size_t n = 0; n < out.len; n++)
+		assert_int_equal(agree_msg_decode(vc_buf_head(&out), n, &got, NULL), -1);
+}
+
+// A witness that was upgraded must not forget a promise: it is on its disk as a message of version 1.
+static void test_older_message_is_read(void **state)
+{
+	(void)state;
+	uint8_t old[107] = {1, AGREE_PROMISE, 0};
+	struct agree_msg got;
+	vc_put_be32(old + 3, 7);
+	vc_put_be64(old + 15, 41);
+	memset(old + 23, 0xab, 32);
+	vc_put_be64(old + 55, 99);
+	vc_put_be64(old + 63, 98);
+	vc_put_be64(old + 95, UINT64_MAX);
+	vc_put_be32(old + 103, 5);
+	assert_int_equal(agree_msg_decode(old, sizeof(old), &got, NULL), 0);
+	assert_true(got.type == AGREE_PROMISE && got.from == 7 && got.epoch == 41 && got.ballot == 99 && got.voted_ballot == 98);
+	assert_true(got.base[7] == 0xab && got.age == UINT64_MAX && got.count == 5);
+	old[0] = AGREE_WIRE_VERSION + 1;
+	assert_int_equal(agree_msg_decode(old, sizeof(old), &got, NULL), -1);
 }
 
 static struct plan *make_plan(void)
@@ -133,6 +174,8 @@ int main(void)
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_forged),
 		cmocka_unit_test(test_window),
+		cmocka_unit_test(test_status_is_small),
+		cmocka_unit_test(test_older_message_is_read),
 		cmocka_unit_test(test_view),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

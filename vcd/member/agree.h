@@ -29,6 +29,7 @@
 #include "vcd/member/hostview.h"
 
 #define AGREE_WITNESS (UINT32_MAX - 1) // as an address: the witness
+#define AGREE_BASE_LEN 8 // bytes of a view's digest in a message: against mistakes, as hosts do not lie
 
 struct agree;
 
@@ -75,7 +76,7 @@ struct agree_msg {
 	uint32_t from, to;
 	uint32_t host;			    // SUSPECT: which
 	uint64_t epoch;			    // the view that the sender stands on
-	uint8_t base[HOSTVIEW_DIGEST_LEN];  // and its digest
+	uint8_t base[AGREE_BASE_LEN];	    // and the first bytes of its digest
 	uint64_t ballot, voted_ballot;
 	struct hv_change *change; // REPORT, ASK, ACK, PROPOSE, PROMISE (voted), ACCEPT, DECIDED
 	struct hv_change *fast;	  // PROMISE: the vote in ballot 0

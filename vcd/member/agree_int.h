@@ -63,7 +63,7 @@ struct agree {
 	uint32_t me;	// index in the view, HOSTVIEW_NONE: not a voter
 	uint32_t words; // of bits by index
 	struct hv_change *last; // that led to the view; NULL: not known
-	uint8_t last_base[HOSTVIEW_DIGEST_LEN]; // and the digest of the view before
+	uint8_t last_base[AGREE_BASE_LEN]; // and the digest of the view before
 
 	struct host_facts *facts; // by host number
 	uint32_t n_facts;

@@ -43,6 +43,17 @@ static int put64(struct vc_buf *b, uint64_t v)
 	return vc_buf_append(b, bytes, sizeof(bytes));
 }
 
+// Seven bits a byte, the lowest first, the top bit while more follow: most numbers of a message are small.
+static int put_short(struct vc_buf *b, uint64_t v)
+{
+	uint8_t bytes[10];
+	size_t n = 0;
+	for (; v >= 0x80; v >>= 7)
+		bytes[n++] = (uint8_t)(v | 0x80);
+	bytes[n++] = (uint8_t)v;
+	return vc_buf_append(b, bytes, n);
+}
+
 static int put_change(struct vc_buf *b, const struct hv_change *c)
 {
 	int status = put32(b, c->n);
@@ -86,11 +97,12 @@ static uint8_t bits_of(const struct agree_msg *m)
 
 int agree_msg_encode(const struct agree_msg *m, struct vc_buf *out)
 {
-	int status = put8(out, AGREE_WIRE_VERSION) | put8(out, m->type) | put8(out, bits_of(m)) | put32(out, m->from) |
-		     put32(out, m->to) | put32(out, m->host) | put64(out, m->epoch) |
-		     vc_buf_append(out, m->base, sizeof(m->base)) | put64(out, m->ballot) | put64(out, m->voted_ballot) |
-		     put64(out, m->stamp) | put64(out, m->echo) | put32(out, m->boot) | put32(out, m->echo_boot) |
-		     put64(out, m->age) | put32(out, m->count);
+	int status = put8(out, AGREE_WIRE_VERSION) | put8(out, m->type) | put8(out, bits_of(m)) |
+		     vc_buf_append(out, m->base, sizeof(m->base)) | put_short(out, m->from) | put_short(out, m->to) |
+		     put_short(out, m->host) | put_short(out, m->epoch) | put_short(out, m->ballot) |
+		     put_short(out, m->voted_ballot) | put_short(out, m->stamp) | put_short(out, m->echo) |
+		     put_short(out, m->boot) | put_short(out, m->echo_boot) | put_short(out, m->age + 1) | // none: one byte
+		     put_short(out, m->count);
 	if (m->change)
 		status |= put_change(out, m->change);
 	if (m->fast)
@@ -105,7 +117,7 @@ int agree_msg_encode(const struct agree_msg *m, struct vc_buf *out)
 int agree_durable_encode(const struct agree_durable *d, struct vc_buf *out)
 {
 	uint8_t bits = (uint8_t)((d->voted ? HAS_CHANGE : 0) | (d->fast ? HAS_FAST : 0));
-	int status = put8(out, AGREE_WIRE_VERSION) | put8(out, KIND_DURABLE) | put8(out, bits) | put32(out, d->self) |
+	int status = put8(out, AGREE_RECORD_VERSION) | put8(out, KIND_DURABLE) | put8(out, bits) | put32(out, d->self) |
 		     put32(out, d->incarnation) | put64(out, d->promised) | put64(out, d->voted_ballot) | put_view(out, d->view);
 	if (d->voted)
 		status |= put_change(out, d->voted);
@@ -150,6 +162,28 @@ static uint32_t get32(struct reader *r)
 static uint64_t get64(struct reader *r)
 {
 	return vc_get_be64(take(r, 8));
+}
+
+// A number of put_short() up to max, in its one shortest form.
+static uint64_t get_short(struct reader *r, uint64_t max)
+{
+	uint64_t v = 0;
+	for (unsigned shift = 0; shift < 64; shift += 7) {
+		uint8_t byte = get8(r);
+		v |= (uint64_t)(byte & 0x7f) << shift;
+		if (byte & 0x80)
+			continue;
+		bool strange = v > max || (shift && !byte) || (shift == 63 && byte > 1);
+		r->short_of = r->short_of || strange;
+		return strange ? 0 : v;
+	}
+	r->short_of = true;
+	return 0;
+}
+
+static uint32_t get_short32(struct reader *r)
+{
+	return (uint32_t)get_short(r, UINT32_MAX);
 }
 
 // A number of entries of a size each: no more than there are bytes for.
@@ -246,11 +280,28 @@ static void get_acks(struct reader *r, struct agree_msg *m)
 
 static void get_fixed(struct reader *r, struct agree_msg *m)
 {
+	memcpy(m->base, take(r, sizeof(m->base)), sizeof(m->base));
+	m->from = get_short32(r);
+	m->to = get_short32(r);
+	m->host = get_short32(r);
+	m->epoch = get_short(r, UINT64_MAX);
+	m->ballot = get_short(r, UINT64_MAX);
+	m->voted_ballot = get_short(r, UINT64_MAX);
+	m->stamp = get_short(r, UINT64_MAX);
+	m->echo = get_short(r, UINT64_MAX);
+	m->boot = get_short32(r);
+	m->echo_boot = get_short32(r);
+	m->age = get_short(r, UINT64_MAX) - 1;
+	m->count = get_short32(r);
+}
+
+static void get_fixed_1(struct reader *r, struct agree_msg *m)
+{
 	m->from = get32(r);
 	m->to = get32(r);
 	m->host = get32(r);
 	m->epoch = get64(r);
-	memcpy(m->base, take(r, sizeof(m->base)), sizeof(m->base));
+	memcpy(m->base, take(r, HOSTVIEW_DIGEST_LEN), sizeof(m->base));
 	m->ballot = get64(r);
 	m->voted_ballot = get64(r);
 	m->stamp = get64(r);
@@ -261,9 +312,10 @@ static void get_fixed(struct reader *r, struct agree_msg *m)
 	m->count = get32(r);
 }
 
-static int begin(struct reader *r, size_t len, uint8_t *ret_kind, struct vc_error *err)
+static int begin(struct reader *r, size_t len, uint8_t newest, uint8_t *ret_version, uint8_t *ret_kind, struct vc_error *err)
 {
-	if (len > AGREE_WIRE_MAX || get8(r) != AGREE_WIRE_VERSION)
+	*ret_version = get8(r);
+	if (len > AGREE_WIRE_MAX || *ret_version < 1 || *ret_version > newest)
 		return vc_error_set(err, VC_EPROTO, "agreement: too long, or of a version that this program does not know");
 	*ret_kind = get8(r);
 	return 0;
@@ -273,12 +325,16 @@ int agree_msg_decode(const uint8_t *data, size_t len, struct agree_msg *ret, str
 {
 	struct reader r = {.data = data, .left = len};
 	struct agree_msg m = {0};
-	if (begin(&r, len, &m.type, err) < 0)
+	uint8_t version = 0;
+	if (begin(&r, len, AGREE_WIRE_VERSION, &version, &m.type, err) < 0)
 		return -1;
 	uint8_t bits = get8(&r);
 	m.again = bits & IS_AGAIN;
 	m.flag = bits & IS_FLAG;
-	get_fixed(&r, &m);
+	if (version == 1)
+		get_fixed_1(&r, &m);
+	else
+		get_fixed(&r, &m);
 	m.change = bits & HAS_CHANGE ? get_change(&r) : NULL;
 	m.fast = bits & HAS_FAST ? get_change(&r) : NULL;
 	m.view = bits & HAS_VIEW ? get_view(&r, err) : NULL;
@@ -296,8 +352,8 @@ int agree_durable_decode(const uint8_t *data, size_t len, struct agree_durable *
 {
 	struct reader r = {.data = data, .left = len};
 	struct agree_durable d = {0};
-	uint8_t kind = 0;
-	if (begin(&r, len, &kind, err) < 0)
+	uint8_t version = 0, kind = 0;
+	if (begin(&r, len, AGREE_RECORD_VERSION, &version, &kind, err) < 0)
 		return -1;
 	uint8_t bits = get8(&r);
 	d.self = get32(&r);

@@ -9,7 +9,8 @@
 #include "libvc/buf.h"
 #include "vcd/member/agree.h"
 
-#define AGREE_WIRE_VERSION 1
+#define AGREE_WIRE_VERSION 2   // of messages as they are written; version 1 is read as well: the witness keeps its promises as messages
+#define AGREE_RECORD_VERSION 1 // of a host's records
 #define AGREE_WIRE_MAX (1u << 20) // bytes of one message or record: a view of HOSTVIEW_HOSTS_MAX hosts and VC_MEMBERS_MAX members
 
 int agree_msg_encode(const struct agree_msg *m, struct vc_buf *out); // appends; -1: over out's cap or no memory

@@ -16,6 +16,7 @@ struct peer {
 	bool watched, candidate, seen; // seen: an observer hears it
 	enum peer_state state;
 	uint64_t heard_at, limit, ask_at;
+	uint64_t sent_at; // the last heartbeat to it, or what counts as one
 };
 
 struct question {
@@ -32,7 +33,7 @@ struct detect {
 	uint32_t n_watched, n_doubted;
 	struct question questions[ASKS_MAX];
 	uint32_t n_questions, rotor;
-	uint64_t beat_at, due;
+	uint64_t due;
 	struct detect_out *out;
 	uint32_t n_out, out_at, out_room;
 };
@@ -62,7 +63,7 @@ struct detect *detect_create(uint32_t self, const struct detect_times *times, ui
 	d->self = self;
 	d->observer = UINT32_MAX;
 	d->t = *times;
-	d->beat_at = d->due = now;
+	d->due = now;
 	return d;
 }
 
@@ -134,6 +135,19 @@ static void enter(struct detect *d, struct peer *p, enum peer_state state)
 	p->state = state;
 }
 
+static void beat(struct detect *d, uint64_t now, uint32_t number, bool ask)
+{
+	d->peers[number].sent_at = now;
+	push(d, DETECT_OUT_BEAT, number, 0, ask);
+}
+
+void detect_sent(struct detect *d, uint64_t now, uint32_t number)
+{
+	struct peer *p = peer_at(d, number);
+	if (p)
+		p->sent_at = now;
+}
+
 // --- watching ----------------------------------------------------------------------------------------------------
 
 static void ask_at_once(struct detect *d, uint64_t now, uint32_t number)
@@ -143,7 +157,7 @@ static void ask_at_once(struct detect *d, uint64_t now, uint32_t number)
 	p->limit = now + d->t.first;
 	p->ask_at = now + d->t.probe;
 	push(d, DETECT_OUT_SUSPECT, number, 0, false);
-	push(d, DETECT_OUT_BEAT, number, 0, true);
+	beat(d, now, number, true);
 }
 
 static void unwatch(struct detect *d, uint32_t number)
@@ -198,7 +212,7 @@ void detect_heard(struct detect *d, uint64_t now, uint32_t number, bool asks)
 		return;
 	p->heard_at = now;
 	if (asks)
-		push(d, DETECT_OUT_BEAT, number, 0, false);
+		beat(d, now, number, false);
 	answer_questions(d, number);
 	if (p->watched && p->state != PEER_ALIVE) {
 		enter(d, p, PEER_ALIVE);
@@ -222,7 +236,7 @@ void detect_asked(struct detect *d, uint64_t now, uint32_t by, uint32_t subject)
 	if (!p || subject == d->self || d->n_questions == ASKS_MAX)
 		return;
 	d->questions[d->n_questions++] = (struct question){by, subject, now + d->t.confirm};
-	push(d, DETECT_OUT_BEAT, subject, 0, true);
+	beat(d, now, subject, true);
 }
 
 void detect_seen(struct detect *d, uint64_t now, uint32_t subject)
@@ -273,7 +287,7 @@ static void suspect(struct detect *d, uint64_t now, uint32_t number)
 	p->ask_at = now + d->t.probe;
 	if (!known)
 		push(d, DETECT_OUT_SUSPECT, number, 0, true);
-	push(d, DETECT_OUT_BEAT, number, 0, true);
+	beat(d, now, number, true);
 	ask_observers(d, number);
 }
 
@@ -301,7 +315,7 @@ static void look(struct detect *d, uint64_t now, uint32_t number)
 		conclude(d, now, number);
 	else if (doubted(p->state) && now >= p->ask_at) {
 		p->ask_at = now + d->t.probe;
-		push(d, DETECT_OUT_BEAT, number, 0, true);
+		beat(d, now, number, true);
 	}
 }
 
@@ -324,14 +338,12 @@ void detect_tick(struct detect *d, uint64_t now)
 		forgive(d, now);
 	if (now < d->due)
 		return;
-	bool beat = now >= d->beat_at;
 	for (uint32_t i = 0; i < d->n_watched; i++) {
-		if (beat)
-			push(d, DETECT_OUT_BEAT, d->watched[i], 0, d->peers[d->watched[i]].state != PEER_ALIVE);
+		const struct peer *p = &d->peers[d->watched[i]];
+		if (now >= p->sent_at + d->t.period)
+			beat(d, now, d->watched[i], p->state != PEER_ALIVE);
 		look(d, now, d->watched[i]);
 	}
-	if (beat)
-		d->beat_at = now + d->t.period;
 	for (uint32_t i = d->n_questions; i > 0; i--)
 		if (d->questions[i - 1].until <= now)
 			d->questions[i - 1] = d->questions[--d->n_questions];

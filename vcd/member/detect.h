@@ -2,7 +2,7 @@
 // Failure detector of one host for its whole site: who answers, who is silent, whose vcd went away.
 //
 // Pure: no I/O, no clock. The owner says whom to watch, passes in what it hears, pops outputs and calls detect_tick() by
-// detect_next(). Each watched peer gets a heartbeat per period and is expected to send one. After 2.5 periods of silence it is
+// detect_next(). Each watched peer gets a heartbeat per period, or another small datagram, and is expected to send one. After 2.5 periods of silence it is
 // suspected, asked directly, and two other hosts are asked whether they hear it; only when nobody does is it dead. A closed
 // connection of a host whose kernel answers makes it lost at once. A host whose own loop was late trusts no silence of that time.
 #ifndef VCD_MEMBER_DETECT_H
@@ -43,6 +43,7 @@ void detect_destroy(struct detect *d);
 
 void detect_watch(struct detect *d, uint64_t now, uint32_t peer, bool watch, bool at_once);
 void detect_heard(struct detect *d, uint64_t now, uint32_t peer, bool asks); // a heartbeat, or any authentic message
+void detect_sent(struct detect *d, uint64_t now, uint32_t peer); // a datagram that will count as a heartbeat there
 void detect_closed(struct detect *d, uint64_t now, uint32_t peer);	      // its connection, and its kernel answers
 void detect_asked(struct detect *d, uint64_t now, uint32_t by, uint32_t subject); // OBSERVE came
 void detect_seen(struct detect *d, uint64_t now, uint32_t subject);		   // SEEN came

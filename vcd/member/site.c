@@ -227,6 +227,15 @@ static bool pop_detector(struct site *s, uint64_t now, struct site_out *out)
 	return false;
 }
 
+// Where it goes. What always fits a datagram spares the next heartbeat there.
+static void address(struct site *s, uint64_t now, const struct site_cluster *c, struct site_out *out)
+{
+	const struct agree_msg *m = &out->agree.msg;
+	out->number = m->to < c->n ? c->numbers[m->to] : HOSTVIEW_NONE;
+	if (out->number != HOSTVIEW_NONE && (m->type == AGREE_STATUS || m->type == AGREE_RENEW))
+		detect_sent(s->detect, now, out->number);
+}
+
 bool site_pop(struct site *s, uint64_t now, struct site_out *out)
 {
 	if (pop_detector(s, now, out))
@@ -235,9 +244,8 @@ bool site_pop(struct site *s, uint64_t now, struct site_out *out)
 		*out = (struct site_out){.cluster = c, .number = HOSTVIEW_NONE};
 		if (!agree_pop(c->agree, &out->agree))
 			continue;
-		uint32_t to = out->agree.msg.to;
-		if (out->agree.kind == AGREE_OUT_SEND && to < c->n)
-			out->number = c->numbers[to];
+		if (out->agree.kind == AGREE_OUT_SEND)
+			address(s, now, c, out);
 		return true;
 	}
 	return false;
