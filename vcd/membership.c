@@ -169,8 +169,11 @@ static const char *const state_text[] = {[HV_ACTIVE] = "is there", [HV_LOST] = "
 
 static void log_changes(const struct membership_cluster *c, const struct hostview *v)
 {
-	vc_log_notice("cluster %.8s of job %" PRIu32 ": view %" PRIu64 ", %" PRIu32 " hosts", c->plan->id, c->plan->key.job, v->epoch,
-		      v->n_voters);
+	uint32_t n_lost = 0;
+	for (uint32_t i = 0; i < v->n_hosts; i++)
+		n_lost += v->hosts[i].state == HV_LOST;
+	vc_log_notice("cluster %.8s of job %" PRIu32 ": view %" PRIu64 ", %" PRIu32 " hosts, %" PRIu32 " without vcd", c->plan->id,
+		      c->plan->key.job, v->epoch, v->n_voters, n_lost);
 	for (uint32_t i = 0; i < v->n_hosts; i++) {
 		uint32_t was = hostview_find(c->view, v->hosts[i].id);
 		if (was == HOSTVIEW_NONE || c->view->hosts[was].state != v->hosts[i].state)

@@ -2,6 +2,8 @@
 // Real daemons of membership on loopback, N of them: vcd (libvirt's test hypervisor) or serf's agent (lan profile). Who says what,
 // and when, is read from their logs as the lines come in, the same way for both; bytes are those of the interface lo, which is
 // this network namespace's own. Prints "SERIES VALUE" per line. Used by membership.bash, which makes the namespace.
+//
+// Each run is one part of the benchmark, with a cluster of its own: see parts[].
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +18,7 @@
 #include <unistd.h>
 
 #include "libvc/cleanup.h"
+#include "libvc/json.h"
 #include "libvc/parse.h"
 #include "tests/daemon/vcds.h"
 
@@ -24,6 +27,10 @@
 #define SETTLE_MS 15000   // after the last member joined: anti-entropy and first confirmations are over
 #define EVENT_MS 60000	  // for anything to be said by all
 #define SERF_START_MS 50  // between two agents: a crowd at once makes the first ones suspect each other
+#define SIZES_MAX 64	  // different sizes of the cluster that one daemon can be seen to tell
+#define GRACE_MS 35000	  // until hosts whose vcd does not return are failed ones, and then some
+#define NOISE "noise"	  // an image that only the first host has
+#define STAGE_MS 600000	  // for its way to all
 
 struct node {
 	char line[LINE_MAX_BYTES];
@@ -34,12 +41,21 @@ struct node {
 	uint64_t said_at;     // us
 };
 
+struct bench;
+
+struct part {
+	const char *name;
+	void (*run)(struct bench *b);
+	bool only_vcd;
+};
+
 struct bench {
 	bool serf;
-	unsigned n;
+	unsigned n, seconds, pairs;
 	struct vcds v; // hosts, ports and logs, of serf's agents as well
 	struct node *nodes;
-	const char *text; // that is waited for
+	const char *text; // that is waited for; NULL: nothing
+	unsigned sizes[SIZES_MAX], n_sizes; // hosts with a vcd, of every view that anybody told
 };
 
 static uint64_t now_us(void)
@@ -57,10 +73,24 @@ static void __attribute__((noreturn)) die(const char *what)
 
 // --- logs --------------------------------------------------------------------------------------------------------
 
+static void take_view(struct bench *b, struct node *node, const char *text)
+{
+	unsigned hosts, lost, i = 0;
+	unsigned long long epoch;
+	if (sscanf(text, ": view %llu, %u hosts, %u without vcd", &epoch, &hosts, &lost) != 3)
+		return;
+	node->views++;
+	while (i < b->n_sizes && b->sizes[i] != hosts - lost)
+		i++;
+	if (i == b->n_sizes && i < SIZES_MAX)
+		b->sizes[b->n_sizes++] = hosts - lost;
+}
+
 static void take_line(struct bench *b, struct node *node, const char *line)
 {
-	if (strstr(line, ": view ") && strstr(line, " hosts"))
-		node->views++;
+	const char *view = strstr(line, ": view ");
+	if (view)
+		take_view(b, node, view);
 	if (strstr(line, "EventMemberFailed") || strstr(line, " is gone") || strstr(line, "has lost its vcd"))
 		node->gone++;
 	if (b->text && !node->said && strstr(line, b->text)) {
@@ -96,15 +126,22 @@ static bool all_said(const struct bench *b)
 	return true;
 }
 
-// Reads logs for that long, or until all have said what is waited for.
-static bool listen_for(struct bench *b, const char *text, unsigned ms)
+// From now on it is noted who says that; NULL: nothing is.
+static void expect(struct bench *b, const char *text)
+{
+	b->text = text;
+	for (unsigned i = 0; i < b->n; i++)
+		b->nodes[i].said = false;
+}
+
+// Reads logs for that long, or until all have said what is expected.
+static bool listen_for(struct bench *b, unsigned ms)
 {
 	struct pollfd *fds = calloc(b->n, sizeof(*fds));
 	uint64_t end = now_us() + (uint64_t)ms * 1000;
-	b->text = text;
 	for (unsigned i = 0; i < b->n; i++)
 		fds[i] = (struct pollfd){.fd = b->nodes[i].fd, .events = POLLIN};
-	while (now_us() < end && !(text && all_said(b))) {
+	while (now_us() < end && !(b->text && all_said(b))) {
 		if (poll(fds, b->n, 20) <= 0)
 			continue;
 		for (unsigned i = 0; i < b->n; i++) {
@@ -113,15 +150,14 @@ static bool listen_for(struct bench *b, const char *text, unsigned ms)
 		}
 	}
 	free(fds);
-	b->text = NULL;
-	return !text || all_said(b);
+	return !b->text || all_said(b);
 }
 
-static void forget(struct bench *b)
+static bool listen_until(struct bench *b, unsigned ms)
 {
-	listen_for(b, NULL, 20);
-	for (unsigned i = 0; i < b->n; i++)
-		b->nodes[i].said = false;
+	bool said = listen_for(b, ms);
+	b->text = NULL;
+	return said;
 }
 
 // --- starting ----------------------------------------------------------------------------------------------------
@@ -140,13 +176,22 @@ static void start_serf(struct bench *b, unsigned i)
 	struct vcds_host *h = &b->v.hosts[i];
 	char bind[48], rpc[48], join[48];
 	snprintf(bind, sizeof(bind), "-bind=127.0.0.1:%d", h->port);
-	snprintf(rpc, sizeof(rpc), "-rpc-addr=127.0.0.1:%d", port_free());
+	snprintf(rpc, sizeof(rpc), "-rpc-addr=127.0.0.1:%d", h->port - 10000);
 	snprintf(join, sizeof(join), "-retry-join=127.0.0.1:%d", b->v.hosts[i ? 0 : b->n - 1].port);
 	char node[32];
 	snprintf(node, sizeof(node), "-node=%s", h->name);
 	char *argv[] = {"/usr/bin/serf", "agent", node, bind, rpc, "-profile=lan", join, NULL};
 	h->pid = spawn(argv, h->log);
-	listen_for(b, NULL, SERF_START_MS);
+	listen_for(b, SERF_START_MS);
+}
+
+// With what it said last.
+static void __attribute__((noreturn)) die_of(struct bench *b, unsigned i)
+{
+	char text[LINE_MAX_BYTES] = "";
+	ssize_t n = read(b->nodes[i].fd, text, sizeof(text) - 1);
+	fprintf(stderr, "%s says: %.*s\n", b->v.hosts[i].name, (int)(n > 0 ? n : 0), text);
+	die("vcd does not start");
 }
 
 static void start(struct bench *b, unsigned i)
@@ -154,7 +199,7 @@ static void start(struct bench *b, unsigned i)
 	if (b->serf)
 		start_serf(b, i);
 	else if (vcds_start(&b->v, i) < 0)
-		die("vcd does not start");
+		die_of(b, i);
 	b->nodes[i].dead = false;
 }
 
@@ -162,18 +207,16 @@ static void form(struct bench *b)
 {
 	char last[64];
 	snprintf(last, sizeof(last), "EventMemberJoin: %s ", b->v.hosts[b->n - 1].name);
-	for (unsigned i = 0; i < b->n; i++) {
+	for (unsigned i = 0; i < b->n; i++)
 		open_log(b, i);
-		if (i == b->n - 1)
-			b->text = last;
+	expect(b, b->serf ? last : NULL);
+	for (unsigned i = 0; i < b->n; i++)
 		start(b, i);
-	}
 	if (b->serf)
-		listen_for(b, last, EVENT_MS);
+		listen_until(b, EVENT_MS);
 	else if (vcds_form(&b->v, 7) < 0)
 		die("the cluster does not form");
-	listen_for(b, NULL, SETTLE_MS);
-	forget(b);
+	listen_for(b, SETTLE_MS);
 }
 
 // --- measuring ---------------------------------------------------------------------------------------------------
@@ -214,15 +257,43 @@ static unsigned failures(const struct bench *b)
 	return sum;
 }
 
-static void rest(struct bench *b, unsigned seconds, const char *name)
+static pid_t spinners[2];
+
+static void spin(bool on)
+{
+	for (int i = 0; i < 2; i++) {
+		if (on) {
+			spinners[i] = fork();
+			while (spinners[i] == 0)
+				;
+		} else {
+			kill(spinners[i], SIGKILL);
+			waitpid(spinners[i], NULL, 0);
+		}
+	}
+}
+
+static void rest(struct bench *b, const char *name)
 {
 	unsigned before = failures(b);
 	uint64_t bytes = lo_bytes(), ticks = cpu_ticks(b), began = now_us();
-	listen_for(b, NULL, seconds * 1000);
+	listen_for(b, b->seconds * 1000);
 	double spent = (double)(now_us() - began) / 1e6;
 	printf("%s_bytes %.1f\n", name, (double)(lo_bytes() - bytes) / spent / b->n);
 	printf("%s_cpu_us %.1f\n", name, (double)(cpu_ticks(b) - ticks) * 1e6 / (double)sysconf(_SC_CLK_TCK) / spent / b->n);
 	printf("%s_false_failures %u\n", name, failures(b) - before);
+}
+
+static void part_rest(struct bench *b)
+{
+	rest(b, "rest");
+}
+
+static void part_busyrest(struct bench *b)
+{
+	spin(true);
+	rest(b, "busyrest");
+	spin(false);
 }
 
 // From an event at `began` to what the first and the last one said of it.
@@ -251,18 +322,32 @@ static const char *says_failed(const struct bench *b, unsigned i, bool lost, cha
 static void kill_and_return(struct bench *b, unsigned i, const char *name)
 {
 	char text[64];
-	forget(b);
+	expect(b, says_failed(b, i, true, text, sizeof(text)));
 	b->nodes[i].dead = true;
 	uint64_t began = now_us();
 	vcds_signal(&b->v, i, SIGKILL);
-	if (!listen_for(b, says_failed(b, i, true, text, sizeof(text)), EVENT_MS))
+	if (!listen_until(b, EVENT_MS))
 		die("a killed daemon was not noticed by all");
 	print_times(b, name, began);
-	forget(b);
-	start(b, i);
 	snprintf(text, sizeof(text), b->serf ? "EventMemberJoin: %s " : "host %s is there", b->v.hosts[i].name);
-	listen_for(b, text, EVENT_MS);
-	listen_for(b, NULL, 5000);
+	expect(b, text);
+	start(b, i);
+	listen_until(b, EVENT_MS);
+	listen_for(b, 5000);
+}
+
+static void part_kill(struct bench *b)
+{
+	for (unsigned k = 0; k < b->pairs; k++)
+		kill_and_return(b, (k * 7 + 3) % b->n, "kill");
+}
+
+static void part_busy(struct bench *b)
+{
+	spin(true);
+	for (unsigned k = 0; k < b->pairs; k++)
+		kill_and_return(b, (k * 7 + 2) % b->n, "busy");
+	spin(false);
 }
 
 static void nft(const char *rule)
@@ -275,82 +360,135 @@ static void nft(const char *rule)
 static void power_off(struct bench *b, unsigned i)
 {
 	char text[128];
-	forget(b);
 	b->nodes[i].dead = true;
 	snprintf(text, sizeof(text), "add rule inet bench in meta l4proto { tcp, udp } th dport %d drop", b->v.hosts[i].port);
 	nft(text);
 	uint64_t began = now_us();
+	expect(b, says_failed(b, i, false, text, sizeof(text)));
 	vcds_signal(&b->v, i, SIGSTOP);
-	if (!listen_for(b, says_failed(b, i, false, text, sizeof(text)), EVENT_MS))
+	if (!listen_until(b, EVENT_MS))
 		die("a host without power was not noticed by all");
 	print_times(b, "poweroff", began);
 }
 
-static void kill_ten(struct bench *b)
+static void part_poweroff(struct bench *b)
+{
+	nft("add table inet bench");
+	nft("add chain inet bench in { type filter hook input priority 0; }");
+	for (unsigned k = 0; k < b->pairs && k < b->n / 2 - 1; k++)
+		power_off(b, b->n - 1 - 2 * k);
+}
+
+// Ten of 190 at once: first they are lost, after the grace they are gone.
+static void part_ten(struct bench *b)
 {
 	char text[64];
-	unsigned most = 0, k = b->n / 19 ? b->n / 19 : 1; // ten of 190
-	forget(b);
+	unsigned most = 0, k = b->n / 19 ? b->n / 19 : 1;
 	for (unsigned i = 0; i < b->n; i++)
 		b->nodes[i].views = 0;
+	b->n_sizes = 0;
+	b->sizes[b->n_sizes++] = b->n;
+	expect(b, says_failed(b, 1 + 2 * (k - 1), true, text, sizeof(text)));
 	for (unsigned i = 0; i < k; i++) {
 		b->nodes[1 + 2 * i].dead = true;
 		vcds_signal(&b->v, 1 + 2 * i, SIGKILL);
 	}
-	if (!listen_for(b, says_failed(b, 1 + 2 * (k - 1), true, text, sizeof(text)), EVENT_MS))
+	if (!listen_until(b, EVENT_MS))
 		die("killed daemons were not noticed by all");
-	listen_for(b, NULL, 3000);
+	listen_for(b, GRACE_MS);
 	for (unsigned i = 0; i < b->n; i++)
 		most = !b->nodes[i].dead && b->nodes[i].views > most ? b->nodes[i].views : most;
-	printf("views_for_killed %u\nkilled_together %u\n", most, k);
+	printf("views_for_killed %u\nkilled_together %u\ndistinct_sizes %u\n", most, k, b->n_sizes);
 }
 
-static pid_t spinners[2];
-
-static void spin(bool on)
+static void tc(char *const argv[])
 {
-	for (int i = 0; i < 2; i++) {
-		if (on) {
-			spinners[i] = fork();
-			while (spinners[i] == 0)
-				;
-		} else {
-			kill(spinners[i], SIGKILL);
-			waitpid(spinners[i], NULL, 0);
-		}
+	if (wait_exit(spawn(argv, "/dev/stderr")) != 0)
+		die("tc");
+}
+
+// The first host is the controller here, and sends its image to all others, over a loopback that is slower than it can send.
+static pid_t stage(struct bench *b)
+{
+	pid_t pid = fork();
+	if (pid != 0)
+		return pid;
+	vc_autojson struct json_object *params = json_object_new_object(), *hosts = json_object_new_array();
+	for (unsigned i = 1; i < b->n; i++)
+		json_object_array_add(hosts, json_object_new_string(b->v.hosts[i].name));
+	vc_json_add_str(params, "name", NOISE);
+	vc_json_add(params, "hosts", json_object_get(hosts));
+	vc_autojson struct json_object *result = vcds_call_for(&b->v, 0, "image.stage", params, STAGE_MS);
+	_exit(result && !strstr(json_object_to_json_string(result), "\"error\"") ? 0 : 1);
+}
+
+static void part_install(struct bench *b)
+{
+	static char *const shape[] = {"/usr/sbin/tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "400mbit", "burst", "256kb", "latency",
+				      "40ms", NULL};
+	unsigned before = failures(b);
+	uint64_t bytes = lo_bytes(), began = now_us();
+	int status = -1;
+	tc(shape);
+	pid_t pid = stage(b);
+	while (waitpid(pid, &status, WNOHANG) == 0 && now_us() - began < (uint64_t)STAGE_MS * 1000)
+		listen_for(b, 100);
+	if (status != 0)
+		die("the image did not come to all");
+	double spent = (double)(now_us() - began) / 1e6;
+	listen_for(b, 5000);
+	printf("install_false_failures %u\ninstall_s %.1f\ninstall_mbit %.1f\n", failures(b) - before, spent,
+	       (double)(lo_bytes() - bytes) * 8 / 1e6 / spent);
+}
+
+static const struct part parts[] = {
+	{"rest", part_rest, false}, {"busyrest", part_busyrest, true},	  {"kill", part_kill, false}, {"busy", part_busy, true},
+	{"ten", part_ten, true},    {"poweroff", part_poweroff, false}, {"install", part_install, true},
+};
+
+static const struct part *find_part(const char *name, bool serf)
+{
+	for (size_t i = 0; i < VC_ARRAY_LEN(parts); i++) {
+		if (strcmp(parts[i].name, name) == 0 && !(serf && parts[i].only_vcd))
+			return &parts[i];
 	}
+	die("no such part");
+}
+
+// Of this network namespace: what daemons connect from must not be what others listen on when they start again.
+static void local_ports(const char *range)
+{
+	write_file("/proc/sys/net/ipv4/ip_local_port_range", range);
+}
+
+static void prepare(struct bench *b, const struct part *part)
+{
+	bool install = part->run == part_install;
+	local_ports("20000 29999"); // to listen on
+	if (vcds_create(&b->v, b->n, install ? "log-level = notice\ncontroller = {\"t1\"}\n" : "log-level = notice\n") < 0)
+		die("munged does not start");
+	local_ports("30000 60999");
+	if (install && vcds_put_noise(&b->v, 0, NOISE, b->seconds) < 0)
+		die("no image to send");
 }
 
 int main(int argc, char **argv)
 {
 	struct bench b = {0};
 	uint64_t n = 0, seconds = 0, pairs = 0;
-	if (argc != 5 || vc_parse_u64("HOSTS", argv[2], 4, NODES_MAX, &n, NULL) < 0 ||
-	    vc_parse_u64("SECONDS", argv[3], 1, 3600, &seconds, NULL) < 0 || vc_parse_u64("PAIRS", argv[4], 1, 100, &pairs, NULL) < 0)
-		die("usage: memberbench vcd|serf HOSTS SECONDS-AT-REST PAIRS");
+	if (argc != 6 || vc_parse_u64("HOSTS", argv[3], 4, NODES_MAX, &n, NULL) < 0 ||
+	    vc_parse_u64("SECONDS", argv[4], 1, 3600, &seconds, NULL) < 0 || vc_parse_u64("PAIRS", argv[5], 1, 100, &pairs, NULL) < 0)
+		die("usage: memberbench vcd|serf PART HOSTS SECONDS-AT-REST|MIB-TO-INSTALL PAIRS");
 	b.serf = strcmp(argv[1], "serf") == 0;
 	b.n = (unsigned)n;
+	b.seconds = (unsigned)seconds;
+	b.pairs = (unsigned)pairs;
 	b.nodes = calloc(n, sizeof(*b.nodes));
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	nft("add table inet bench");
-	nft("add chain inet bench in { type filter hook input priority 0; }");
-	if (vcds_create(&b.v, b.n, "log-level = notice\n") < 0)
-		die("munged does not start");
+	const struct part *part = find_part(argv[2], b.serf);
+	prepare(&b, part);
 	form(&b);
-	rest(&b, (unsigned)seconds, "rest");
-	for (uint64_t k = 0; k < pairs; k++)
-		kill_and_return(&b, (unsigned)((k * 7 + 3) % n), "kill");
-	if (!b.serf) {
-		spin(true);
-		for (uint64_t k = 0; k < pairs; k++)
-			kill_and_return(&b, (unsigned)((k * 7 + 2) % n), "busy");
-		rest(&b, (unsigned)seconds, "busy_rest");
-		spin(false);
-	}
-	for (uint64_t k = 0; k < pairs && k < n / 2 - 1; k++)
-		power_off(&b, (unsigned)(n - 1 - 2 * k));
-	if (!b.serf)
-		kill_ten(&b);
+	part->run(&b);
 	for (unsigned i = 0; i < b.n; i++)
 		vcds_signal(&b.v, i, SIGKILL);
 	vcds_destroy(&b.v);

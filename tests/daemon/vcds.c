@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -42,27 +43,72 @@ static void write_confs(struct vcds *v, const char *extra)
 	}
 }
 
-// What the test hypervisor's machines boot from; no chain of transfers is wanted here.
-static int put_image(struct vcds *v, const char *host)
+static int publish(const char *images, int (*fill)(int fd, size_t mib), const char *name, size_t mib, struct store_entry *ret)
 {
 	struct store *store = NULL;
-	struct store_name name = {.name = "none"};
-	struct store_entry entry;
-	char images[128], build[160], path[192];
-	snprintf(images, sizeof(images), "%s/%s/images", v->munged.dir, host);
+	struct store_name as = {.name = name};
+	char build[160], path[192];
 	snprintf(build, sizeof(build), "%s/build", images);
 	snprintf(path, sizeof(path), "%s/root.raw", build);
-	if (mkdir(images, 0711) < 0 || store_open(images, &store, NULL, NULL) < 0)
+	if (store_open(images, &store, NULL, NULL) < 0)
 		return -1;
 	int fd = mkdir(build, 0700) == 0 ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
-	int rc = fd < 0 || ftruncate(fd, 1 << 20) < 0 ? -1 : store_publish(store, build, &name, &entry, NULL);
-	if (rc == 0)
-		snprintf(v->digest, sizeof(v->digest), "%s", entry.digest);
+	int rc = fd < 0 || fill(fd, mib) < 0 ? -1 : store_publish(store, build, &as, ret, NULL);
 	if (fd >= 0)
 		close(fd);
 	rmdir(build);
 	store_close(store);
 	return rc;
+}
+
+static int fill_zeros(int fd, size_t mib)
+{
+	return ftruncate(fd, (off_t)(mib << 20));
+}
+
+static int fill_noise(int fd, size_t mib)
+{
+	vc_autofree uint8_t *piece = malloc(1 << 20);
+	for (size_t i = 0; piece && i < mib; i++) {
+		if (getrandom(piece, 1 << 20, 0) < (1 << 20)) // not split: below 32 MiB, and nobody interrupts
+			return -1;
+		if (write(fd, piece, 1 << 20) != 1 << 20)
+			return -1;
+	}
+	return piece ? 0 : -1;
+}
+
+// What the test hypervisor's machines boot from; no chain of transfers is wanted here.
+static int put_image(struct vcds *v, const char *host)
+{
+	struct store_entry entry;
+	char images[128];
+	snprintf(images, sizeof(images), "%s/%s/images", v->munged.dir, host);
+	if (mkdir(images, 0711) < 0 || publish(images, fill_zeros, "none", 1, &entry) < 0)
+		return -1;
+	snprintf(v->digest, sizeof(v->digest), "%s", entry.digest);
+	return 0;
+}
+
+int vcds_put_noise(struct vcds *v, unsigned i, const char *image, size_t mib)
+{
+	struct store_entry entry;
+	char images[128];
+	snprintf(images, sizeof(images), "%s/%s/images", v->munged.dir, v->hosts[i].name);
+	return publish(images, fill_noise, image, mib, &entry);
+}
+
+// That no other of these hosts has: nobody listens yet, and the kernel may give one twice.
+static int own_port(const struct vcds *v, unsigned i)
+{
+	for (;;) {
+		int port = port_free();
+		unsigned k = 0;
+		while (k < i && v->hosts[k].port != port)
+			k++;
+		if (k == i)
+			return port;
+	}
 }
 
 int vcds_create(struct vcds *v, unsigned n, const char *extra_conf)
@@ -78,7 +124,7 @@ int vcds_create(struct vcds *v, unsigned n, const char *extra_conf)
 		mkdir(dir, 0755);
 		snprintf(h->conf, sizeof(h->conf), "%s/vcd.conf", dir);
 		snprintf(h->log, sizeof(h->log), "%s/log", dir);
-		h->port = port_free();
+		h->port = own_port(v, i);
 		if (put_image(v, h->name) < 0)
 			return -1;
 	}
@@ -118,11 +164,16 @@ void vcds_signal(struct vcds *v, unsigned i, int sig)
 
 struct json_object *vcds_call(struct vcds *v, unsigned i, const char *method, struct json_object *params)
 {
+	return vcds_call_for(v, i, method, params, CALL_MS);
+}
+
+struct json_object *vcds_call_for(struct vcds *v, unsigned i, const char *method, struct json_object *params, unsigned ms)
+{
 	struct vc_error err = VC_ERROR_INIT;
 	struct vc_client_opts opts = {.munge_socket = v->munged.socket, .host = "ctl", .peer = true, .timeout_ms = CALL_MS};
 	vc_autoclient struct vc_client *c = vc_client_connect_tcp("127.0.0.1", v->hosts[i].port, &opts, &err);
 	struct json_object *result = NULL;
-	if (!c || vc_client_call(c, method, params, CALL_MS, NULL, NULL, &result, &err) < 0) {
+	if (!c || vc_client_call(c, method, params, ms, NULL, NULL, &result, &err) < 0) {
 		fprintf(stderr, "%s on %s: %s\n", method, v->hosts[i].name, err.text);
 		return NULL;
 	}

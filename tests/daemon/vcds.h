@@ -27,11 +27,14 @@ struct vcds {
 };
 
 int vcds_create(struct vcds *v, unsigned n, const char *extra_conf); // nothing runs yet but munged
+// An image of so many MiB of noise in the store of one host, which does not run yet; only its owner, root, sees it.
+int vcds_put_noise(struct vcds *v, unsigned i, const char *image, size_t mib);
 int vcds_start(struct vcds *v, unsigned i); // waits until it is ready
 void vcds_signal(struct vcds *v, unsigned i, int sig); // SIGKILL: and waits for its end
 int vcds_form(struct vcds *v, uint32_t job); // the cluster of all hosts, up to view 1; what the controller does
 // One call as another vcd. NULL: it failed, with a line on standard error.
 struct json_object *vcds_call(struct vcds *v, unsigned i, const char *method, struct json_object *params);
+struct json_object *vcds_call_for(struct vcds *v, unsigned i, const char *method, struct json_object *params, unsigned ms);
 bool vcds_log_has(const struct vcds *v, unsigned i, const char *text);
 bool vcds_wait_log(const struct vcds *v, unsigned i, const char *text, unsigned limit_ms);
 void vcds_destroy(struct vcds *v); // ends all, removes everything
