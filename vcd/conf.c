@@ -516,6 +516,11 @@ static int read_all(struct conf *conf, cfg_t *cfg, struct vc_error *err)
 	return 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct conf_host *)a)->name, ((const struct conf_host *)b)->name);
+}
+
 // What only makes sense together.
 static int check_together(struct conf *conf, struct vc_error *err)
 {
@@ -523,6 +528,8 @@ static int check_together(struct conf *conf, struct vc_error *err)
 		if (!conf->hosts[i].port)
 			conf->hosts[i].port = conf->port ? conf->port : VC_DEFAULT_PORT;
 	}
+	if (conf->n_hosts)
+		qsort(conf->hosts, conf->n_hosts, sizeof(*conf->hosts), by_name);
 	for (char **c = conf->controllers; c && *c; c++) {
 		if (strlen(*c) > VC_HOSTNAME_MAX)
 			return vc_error_set(err, VC_EUSER, "controller: '%.32s...' is too long", *c);
@@ -659,11 +666,8 @@ bool conf_is_controller(const struct conf *conf)
 
 const struct conf_host *conf_find_host(const struct conf *conf, const char *name)
 {
-	for (size_t i = 0; i < conf->n_hosts; i++) {
-		if (strcmp(conf->hosts[i].name, name) == 0)
-			return &conf->hosts[i];
-	}
-	return NULL;
+	const struct conf_host key = {.name = (char *)name};
+	return conf->n_hosts ? bsearch(&key, conf->hosts, conf->n_hosts, sizeof(key), by_name) : NULL;
 }
 
 static bool in_admin_groups(const struct conf *conf, uid_t uid)

@@ -716,7 +716,7 @@ int share_open_link(struct member *m, struct vc_error *err)
 
 static int open_links(struct share *s, struct vc_error *err)
 {
-	if (s->work->fake)
+	if (s->work->no_guests)
 		return 0;
 	if (open_gslurm(s, err) < 0)
 		return -1;
@@ -732,7 +732,7 @@ static int run_guests(struct share *s, struct vc_error *err)
 	if (open_links(s, err) < 0)
 		return -1;
 	s->boot_limit = now(s) + s->vcd->conf->boot_timeout_ms;
-	for (size_t i = 0; s->work->fake && i < s->n_members; i++)
+	for (size_t i = 0; s->work->no_guests && i < s->n_members; i++)
 		s->members[i]->configured = true;
 	// an adopted share is up whether its guests answer or not
 	s->idle = !s->adopted && !all_ready(s);
@@ -926,7 +926,7 @@ static void tell_membership(struct member *m)
 	const struct share *s = m->share;
 	if (!s->membership || s->phase != SHARE_UP || s->paused || !m->running || m->down || m->move)
 		m->linked_at = 0;
-	else if (s->work->fake || (m->configured && m->link && glink_is_up(m->link)) || !m->linked_at)
+	else if (s->work->no_guests || (m->configured && m->link && glink_is_up(m->link)) || !m->linked_at)
 		m->linked_at = now(s);
 	if (!m->linked_at)
 		return;
@@ -968,7 +968,7 @@ static void push_view(struct member *m)
 {
 	struct share *s = m->share;
 	struct vc_error err = VC_ERROR_INIT;
-	if (s->work->fake)
+	if (s->work->no_guests)
 		m->epoch = s->epoch;
 	if (!s->view || m->epoch >= s->epoch || m->telling || !m->configured || !m->link || now(s) < m->tell_at)
 		return;

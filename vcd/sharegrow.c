@@ -225,7 +225,7 @@ int share_leave(struct share *s, uint64_t limit_ms, struct rpc_request *req, str
 bool sharegrow_is_idle(const struct sharegrow *g)
 {
 	const struct share *s = g->share;
-	for (size_t i = 0; i < s->n_members && !s->work->fake; i++) {
+	for (size_t i = 0; i < s->n_members && !s->work->no_guests; i++) {
 		const struct member *m = s->members[i];
 		if (!m->down && (m->load_at <= g->leaves_at || m->tasks > 0))
 			return false;

@@ -150,6 +150,7 @@ static int fill(struct sharework *w, struct vcd *vcd, const struct sharework *ol
 	w->cache = images_cache(vcd->images);
 	w->user_bytes = vcd->conf->image_host_user_mib << 20;
 	w->fake = hv_is_fake(w->hv);
+	w->no_guests = w->fake && conf->guest_link != CONF_LINK_SERIAL;
 	w->vxlan_port = conf->vxlan_port;
 	fill_qemu_user(w, conf);
 	w->overhead_mib = conf->overhead_mib;
@@ -440,7 +441,7 @@ int sharework_disks(struct sharework *w, struct vc_error *err)
 {
 	vc_autofree char *base = NULL;
 	if (w->fake)
-		return 0;
+		return w->no_guests ? 0 : make_dir(w->guest_dir, err);
 	if (make_dir(w->guest_dir, err) < 0 || make_dir(w->disk_dir, err) < 0 ||
 	    store_path(w->store, w->plan->image_digest, &base, err) < 0 || open_image(w, base, err) < 0)
 		return -1;
@@ -539,7 +540,7 @@ int sharework_remove_dir(const char *path, struct vc_error *err)
 
 int sharework_no_disks(struct sharework *w, struct vc_error *err)
 {
-	if (w->fake)
+	if (w->no_guests)
 		return 0;
 	for (size_t i = 0; i < w->plan->n_members; i++)
 		sharework_no_road(w, w->plan->members[i].rank);

@@ -33,6 +33,7 @@ struct sharework {
 	size_t n_members;
 	bool used; // members run in it already
 	bool fake; // test hypervisor: nothing but the image and domains
+	bool no_guests; // and nobody stands in for the guests at their sockets: guest-link = virtio-serial says that somebody does
 	uint32_t *cpus; // the kernel's numbers of this host's CPUs, in Slurm's order
 	size_t n_cpus;
 

@@ -181,6 +181,7 @@ static int dial(void *ctx, const char *host, enum chain_ask how, int *ret_fd, st
 {
 	const struct dialer *d = ctx;
 	const struct place *p = find_place(d, host);
+	uint64_t wait_ms = how == CHAIN_WAIT ? TRANSFER_PARK_MS + TRANSFER_PARK_HOST_MS * d->n : 0;
 	if (!p)
 		return vc_error_set(err, VC_EFAILED, "host %s is not of the chain", host);
 	if (!answers(p, PIPE_REACH_MS))
@@ -193,9 +194,9 @@ static int dial(void *ctx, const char *host, enum chain_ask how, int *ret_fd, st
 	vc_client_set_trace(c, d->trace);
 	vc_autojson struct json_object *params = json_object_new_object();
 	if (vc_json_add_str(params, "digest", d->digest) < 0 || vc_json_add_bool(params, "complete", how == CHAIN_COMPLETE) < 0 ||
-	    vc_json_add_bool(params, "wait", how == CHAIN_WAIT) < 0)
+	    vc_json_add_u64(params, "wait_ms", wait_ms) < 0)
 		return vc_error_set(err, ENOMEM, "image.pull: out of memory");
-	if (vc_client_call(c, "image.pull", params, TRANSFER_PULL_MS, NULL, NULL, NULL, err) < 0)
+	if (vc_client_call(c, "image.pull", params, TRANSFER_PULL_MS + wait_ms, NULL, NULL, NULL, err) < 0)
 		return -1;
 	vc_client_take_session(vc_steal(&c), ret_fd, ret_session);
 	return 0;

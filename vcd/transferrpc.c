@@ -101,7 +101,7 @@ static void park_canceled(struct rpc_request *req, void *ctx)
 	}
 }
 
-static int park(struct transfers *t, const char *digest, struct rpc_request *req, struct vc_error *err)
+static int park(struct transfers *t, const char *digest, struct rpc_request *req, uint64_t wait_ms, struct vc_error *err)
 {
 	struct transfer *tr = transfer_find(t, digest);
 	struct parked *p = calloc(1, sizeof(*p));
@@ -111,7 +111,7 @@ static int park(struct transfers *t, const char *digest, struct rpc_request *req
 		free(p);
 		return vc_error_set(err, ENOMEM, "image.pull: out of memory");
 	}
-	*p = (struct parked){.req = req, .until = uv_now(&t->vcd->loop) + TRANSFER_PARK_MS};
+	*p = (struct parked){.req = req, .until = uv_now(&t->vcd->loop) + wait_ms};
 	TAILQ_INSERT_TAIL(&tr->parked, p, link);
 	rpc_on_cancel(req, park_canceled, tr);
 	return 0;
@@ -129,10 +129,11 @@ static int image_pull(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct transfers *t = ctx;
 	const char *digest;
-	bool complete = false, wait = false;
+	bool complete = false;
+	uint64_t wait_ms = 0;
 	if (vc_json_str(rpc_params(req), "digest", DIGEST_HEX_LEN - 1, &digest, err) < 0 ||
 	    vc_json_bool_opt(rpc_params(req), "complete", &complete, err) < 0 ||
-	    vc_json_bool_opt(rpc_params(req), "wait", &wait, err) < 0)
+	    vc_json_u64_opt(rpc_params(req), "wait_ms", UINT32_MAX, &wait_ms, err) < 0)
 		return -1;
 	if (!digest_hex_valid(digest))
 		return vc_error_set(err, VC_EPROTO, "image.pull: not a digest");
@@ -144,10 +145,10 @@ static int image_pull(struct rpc_request *req, void *ctx, struct vc_error *err)
 		return not_here(digest, err);
 	if (tr && tr->pipeline)
 		return accept_pull(tr, req, err);
-	if (!here && !wait)
+	if (!here && !wait_ms)
 		return not_here(digest, err);
 	if (!here)
-		return park(t, digest, req, err);
+		return park(t, digest, req, wait_ms < TRANSFER_PARK_MAX_MS ? wait_ms : TRANSFER_PARK_MAX_MS, err);
 	if (!tr && !(tr = transfer_make(t, digest, err)))
 		return -1;
 	return transfer_serve(tr, err) < 0 ? -1 : accept_pull(tr, req, err);

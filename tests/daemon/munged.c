@@ -77,39 +77,70 @@ static int make_key(const char *path)
 	return write(fd, key, sizeof(key)) == (ssize_t)sizeof(key) ? 0 : -1;
 }
 
-static int wait_ready(struct munged *m)
+static int wait_ready(const char *socket)
 {
 	for (int i = 0; i < TEST_LIMIT_MS / 20; i++) {
 		vc_autofree char *cred = NULL;
-		if (access(m->socket, R_OK) == 0 && vc_cred_encode(m->socket, geteuid(), "x", 1, &cred, NULL) == 0)
+		if (access(socket, R_OK) == 0 && vc_cred_encode(socket, geteuid(), "x", 1, &cred, NULL) == 0)
 			return 0;
 		nap();
 	}
 	return -1;
 }
 
+// number 0 is the first one
+static pid_t start_one(const struct munged *m, unsigned number, const char *socket)
+{
+	char opts[6][128], log[96];
+	static const char *const names[] = {"pid-file", "log-file", "seed-file"};
+	char *argv[10] = {"/usr/sbin/munged", "--foreground", "--force", opts[0], opts[1]};
+	snprintf(log, sizeof(log), "%s/munged%u.out", m->dir, number);
+	snprintf(opts[0], sizeof(opts[0]), "--key-file=%s/key-file", m->dir);
+	snprintf(opts[1], sizeof(opts[1]), "--socket=%s", socket);
+	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++) {
+		snprintf(opts[2 + i], sizeof(opts[2 + i]), "--%s=%s/%s%u", names[i], m->dir, names[i], number);
+		argv[5 + i] = opts[2 + i];
+	}
+	return spawn(argv, log);
+}
+
 int munged_start(struct munged *m)
 {
-	char key[96], opts[6][128], log[96];
-	static const char *const names[] = {"key-file", "socket", "pid-file", "log-file", "seed-file"};
-	strcpy(m->dir, "/tmp/vcd-test-XXXXXX");
+	char key[96];
+	*m = (struct munged){.dir = "/tmp/vcd-test-XXXXXX"};
 	if (access("/usr/sbin/munged", X_OK) < 0 || !mkdtemp(m->dir) || chmod(m->dir, 0755) < 0)
 		return -1;
 	snprintf(key, sizeof(key), "%s/key-file", m->dir);
 	snprintf(m->socket, sizeof(m->socket), "%s/socket", m->dir);
-	snprintf(log, sizeof(log), "%s/munged.out", m->dir);
-	char *argv[10] = {"/usr/sbin/munged", "--foreground", "--force"};
-	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++) {
-		snprintf(opts[i], sizeof(opts[i]), "--%s=%s/%s", names[i], m->dir, names[i]);
-		argv[3 + i] = opts[i];
-	}
 	if (make_key(key) < 0)
 		return -1;
-	m->pid = spawn(argv, log);
-	if (m->pid > 0 && wait_ready(m) == 0)
+	m->pid = start_one(m, 0, m->socket);
+	if (m->pid > 0 && wait_ready(m->socket) == 0)
 		return 0;
 	munged_stop(m);
 	return -1;
+}
+
+int munged_start_more(struct munged *m, unsigned n)
+{
+	for (; m->n_more < n && m->n_more < MUNGED_MORE_MAX; m->n_more++) {
+		char socket[96];
+		snprintf(socket, sizeof(socket), "%s/socket%u", m->dir, m->n_more + 1);
+		m->more[m->n_more] = start_one(m, m->n_more + 1, socket);
+		if (m->more[m->n_more] <= 0 || wait_ready(socket) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+const char *munged_socket(const struct munged *m, unsigned i, char buf[96])
+{
+	unsigned which = i % (m->n_more + 1);
+	if (which)
+		snprintf(buf, 96, "%s/socket%u", m->dir, which);
+	else
+		snprintf(buf, 96, "%s", m->socket);
+	return buf;
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
@@ -126,6 +157,11 @@ void munged_stop(struct munged *m)
 		kill(m->pid, SIGTERM);
 		wait_exit(m->pid);
 	}
+	for (unsigned i = 0; i < m->n_more; i++) {
+		kill(m->more[i], SIGTERM);
+		wait_exit(m->more[i]);
+	}
 	m->pid = 0;
+	m->n_more = 0;
 	nftw(m->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }

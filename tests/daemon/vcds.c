@@ -19,6 +19,8 @@
 #include "libvc/json.h"
 #include "vcd/image/store.h"
 
+#define MUNGED_HOSTS 50 // that one munged serves
+#define SITE_PORT 10000 // and up: below those that the kernel gives, in a network namespace of its own
 #define CALL_MS 30000u // milliseconds on an idle machine; a crowd of vcds on two processors takes its time
 
 static void write_confs(struct vcds *v, const char *extra)
@@ -26,19 +28,20 @@ static void write_confs(struct vcds *v, const char *extra)
 	vc_autofree char *hosts = NULL;
 	size_t len = 0;
 	FILE *f = open_memstream(&hosts, &len);
-	for (unsigned i = 0; i < v->n; i++)
+	for (unsigned i = 0; i < v->total; i++)
 		fprintf(f, "%s\"%s=127.0.0.1:%d\"", i ? ", " : "", v->hosts[i].name, v->hosts[i].port);
 	fclose(f);
-	for (unsigned i = 0; i < v->n; i++) {
+	for (unsigned i = 0; i < v->total; i++) {
 		struct vcds_host *h = &v->hosts[i];
+		char socket[96];
 		f = fopen(h->conf, "w");
 		if (!f)
 			abort();
 		fprintf(f, "host-name = %s\ncontroller = {\"ctl\"}\nport = %d\nlisten = \"127.0.0.1\"\nrun-dir = \"%s/%s/run\"\n"
 			   "state-dir = \"%s/%s/state\"\nimage-dir = \"%s/%s/images\"\nmunge-socket = \"%s\"\n"
 			   "libvirt-uri = \"test:///default\"\nlog-sink = stderr\nwork-threads = 1\nhv-threads = 1\nhosts = {%s}\n%s",
-			h->name, h->port, v->munged.dir, h->name, v->munged.dir, h->name, v->munged.dir, h->name, v->munged.socket,
-			hosts, extra);
+			h->name, h->port, v->munged.dir, h->name, v->munged.dir, h->name, v->munged.dir, h->name,
+			munged_socket(&v->munged, i, socket), hosts, extra);
 		fclose(f);
 	}
 }
@@ -111,23 +114,55 @@ static int own_port(const struct vcds *v, unsigned i)
 	}
 }
 
+static int make_host(struct vcds *v, unsigned i, const char *name, int port)
+{
+	struct vcds_host *h = &v->hosts[i];
+	char dir[96];
+	snprintf(h->name, sizeof(h->name), "%s", name);
+	snprintf(dir, sizeof(dir), "%s/%s", v->munged.dir, h->name);
+	snprintf(h->conf, sizeof(h->conf), "%s/vcd.conf", dir);
+	snprintf(h->log, sizeof(h->log), "%s/log", dir);
+	h->port = port;
+	return mkdir(dir, 0755);
+}
+
+static int begin(struct vcds *v, unsigned n, unsigned total)
+{
+	*v = (struct vcds){.n = n, .total = total, .hosts = calloc(total, sizeof(*v->hosts))};
+	return v->hosts ? munged_start(&v->munged) : -1;
+}
+
 int vcds_create(struct vcds *v, unsigned n, const char *extra_conf)
 {
-	*v = (struct vcds){.n = n, .hosts = calloc(n, sizeof(*v->hosts))};
-	if (!v->hosts || munged_start(&v->munged) < 0)
+	if (begin(v, n, n) < 0)
 		return -1;
 	for (unsigned i = 0; i < n; i++) {
-		struct vcds_host *h = &v->hosts[i];
-		char dir[96];
-		snprintf(h->name, sizeof(h->name), "t%u", i + 1);
-		snprintf(dir, sizeof(dir), "%s/%s", v->munged.dir, h->name);
-		mkdir(dir, 0755);
-		snprintf(h->conf, sizeof(h->conf), "%s/vcd.conf", dir);
-		snprintf(h->log, sizeof(h->log), "%s/log", dir);
-		h->port = own_port(v, i);
-		if (put_image(v, h->name) < 0)
+		char name[16];
+		snprintf(name, sizeof(name), "t%u", i + 1);
+		if (make_host(v, i, name, own_port(v, i)) < 0 || put_image(v, name) < 0)
 			return -1;
 	}
+	write_confs(v, extra_conf);
+	return 0;
+}
+
+int vcds_create_site(struct vcds *v, unsigned n, const char *extra_conf, size_t mib)
+{
+	char images[128];
+	struct store_entry entry;
+	if (begin(v, n, n + 1) < 0 || munged_start_more(&v->munged, n / MUNGED_HOSTS) < 0)
+		return -1;
+	for (unsigned i = 0; i < n; i++) {
+		char name[16];
+		snprintf(name, sizeof(name), "t%u", i + 1);
+		if (make_host(v, i, name, SITE_PORT + 1 + (int)i) < 0)
+			return -1;
+	}
+	if (make_host(v, n, "ctl", SITE_PORT) < 0)
+		return -1;
+	snprintf(images, sizeof(images), "%s/ctl/images", v->munged.dir);
+	if (mkdir(images, 0711) < 0 || publish(images, fill_noise, "none", mib, &entry) < 0)
+		return -1;
 	write_confs(v, extra_conf);
 	return 0;
 }
@@ -267,7 +302,11 @@ bool vcds_wait_log(const struct vcds *v, unsigned i, const char *text, unsigned 
 
 void vcds_destroy(struct vcds *v)
 {
-	for (unsigned i = 0; i < v->n; i++)
+	for (unsigned i = 0; i < v->total; i++) { // all at once: nobody is to find out about others
+		if (v->hosts[i].pid)
+			kill(v->hosts[i].pid, SIGKILL);
+	}
+	for (unsigned i = 0; i < v->total; i++)
 		vcds_signal(v, i, SIGKILL);
 	plan_destroy(v->plan);
 	free(v->hosts);

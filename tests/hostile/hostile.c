@@ -89,7 +89,7 @@ static const struct row {
 	{"image.import", "{\"recipe\":{\"name\":\"x\",\"base\":{\"type\":\"nothing\"}}}"},
 	{"image.list", "{}"},
 	{"image.log", "{\"name\":\"%I\"}"},
-	{"image.pull", "{\"digest\":\"" ID ID "\",\"complete\":true,\"wait\":false}"},
+	{"image.pull", "{\"digest\":\"" ID ID "\",\"complete\":true,\"wait_ms\":0}"},
 	{"image.rm", "{\"name\":\"%I-not\"}"},
 	{"image.show", "{\"name\":\"%I\"}"},
 	{"image.stage", "{\"name\":\"%I\",\"hosts\":[\"n1\"]}"},

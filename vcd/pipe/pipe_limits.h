@@ -26,6 +26,7 @@
 #define PIPE_SLOW_MS 3000u	      // over which a successor's rate is taken: its disk's and the wire's bursts are shorter
 #define PIPE_RETRY_MS 200u	      // between two rounds of trying all hosts of the chain
 #define PIPE_ORPHAN_MS 30000u	      // without any predecessor after which the transfer fails: a vcd restarts in a second
+#define PIPE_ORPHAN_HOST_MS 30u	      // and for each host of the chain: a crowd begins one after another
 #define PIPE_DEAD_MS 5000	      // unacknowledged bytes after which TCP gives a successor up
 #define PIPE_LINGER_MS 2000u	      // a finished transfer without successors stays so long: the next one may be on its way
 #define PIPE_BAD_MAX 8u		      // bad chunks from one predecessor after which it is left

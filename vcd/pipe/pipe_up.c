@@ -325,9 +325,10 @@ static void dial_next(struct pipeline *p, uint64_t now)
 {
 	enum chain_ask how;
 	struct vc_error err = VC_ERROR_INIT;
-	if (now - p->orphan_since > PIPE_ORPHAN_MS) {
+	uint64_t limit = PIPE_ORPHAN_MS + PIPE_ORPHAN_HOST_MS * chain_length(p->chain);
+	if (now - p->orphan_since > limit) {
 		vc_error_set(&err, VC_EHOST, "image %.12s: no host of %zu has sent it for %u s; the last one: %s", p->digest,
-			     chain_length(p->chain), PIPE_ORPHAN_MS / 1000, p->last_loss.code ? p->last_loss.text : "none answered");
+			     chain_length(p->chain), (unsigned)(limit / 1000), p->last_loss.code ? p->last_loss.text : "none answered");
 		pipe_fail(p, &err);
 		return;
 	}
