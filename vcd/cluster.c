@@ -850,7 +850,8 @@ static void drop_lost_hosts(struct cluster *c, const struct slurmctl_job *job)
 		return;
 	for (size_t i = 0; i < c->n_hosts; i++) {
 		names[i] = c->hosts[i].name;
-		if (!c->plan->hosts[i].lease && !job_has_host(job, names[i]) &&
+		c->hosts[i].taken = !c->plan->hosts[i].lease && !job_has_host(job, names[i]);
+		if (c->hosts[i].taken &&
 		    (host_is_in_view(c, names[i]) || (is_empty(c, i) && !c->hosts[i].gone)))
 			json_object_array_add(lost, json_object_new_string(names[i]));
 	}

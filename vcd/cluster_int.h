@@ -48,6 +48,7 @@ struct cluster_host {
 	uint64_t held, total, rate;	 // of the image: chunks that are here and those that are to be, bytes a second
 	bool gone; // the other hosts go on without it
 	bool left; // and it has told that nothing of the cluster is left there
+	bool taken; // Slurm has taken it from the job: once it is out of the view it does not come back
 };
 
 // Requests that wait for this cluster: ensure, release, watch.

@@ -813,7 +813,8 @@ bool grow_host_stays(const struct cluster *c, size_t host)
 {
 	const struct plan_host *h = &c->plan->hosts[host];
 	const struct grow_part *p = h->lease ? find_part(c, h->lease) : NULL;
-	return !h->gone && (!h->lease || (p && p->phase < PART_DROPPING));
+	bool taken = host < c->n_hosts && c->hosts[host].taken;
+	return !h->gone && !taken && (!h->lease || (p && p->phase < PART_DROPPING));
 }
 
 void grow_begin(struct cluster *c)

@@ -14,8 +14,7 @@ ROWS_HOME=/var/tmp/vclab-$VCLAB_OTHER_ID/home/alice/compat
 
 slurm_conf() {
     cat <<'CONF'
-# job numbers that are not also counts; a requeued job starts after this many seconds, not 120 (with 5, slurmd waited in
-# vain for the prolog of a second run once, on a busy machine)
+# job numbers that are not also counts; a requeued job starts after this many seconds, not 120: see later() in compat.prelude
 FirstJobId=7001
 AuthInfo=cred_expire=15
 PreemptMode=GANG,REQUEUE
