@@ -20,11 +20,13 @@
 #include "vcd/images.h"
 #include "vcd/peer.h"
 #include "vcd/rpc.h"
+#include "vcd/slurmcheck.h"
 #include "vcd/transfers.h"
 #include "vcd/vcd.h"
 #include "vcd/work.h"
 
 #define CHECK_MS (3600ull * 1000)     // to read one image of IMAGE_SIZE_MAX from a slow disk
+#define NODES_MS 10000		      // for slurmctld to tell its nodes
 #define FSCK_MS (24ull * 3600 * 1000) // of image.fsck as a whole: each image has a limit of its own
 
 struct round {
@@ -240,18 +242,76 @@ static struct round *round_create(struct fsck *f, bool repair, const char *head,
 
 // --- damage that was found while serving ---------------------------------------------------------------------------------
 
+static void repair(struct fsck *f, const char *digest, const char *head, char **hosts)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	struct round *r = round_create(f, true, head, digest, &err);
+	if (!r) {
+		vc_strv_free(hosts);
+		vc_log_err("image %.12s: not repaired: %s", digest, err.text);
+		return;
+	}
+	r->hosts = hosts;
+	next_image(r);
+}
+
+// The controller knows no host that has it for sure: each is asked whether it has all of it.
+struct search { // belongs to the worker's job
+	struct fsck *owner;
+	char digest[DIGEST_HEX_LEN];
+	char **hosts;
+};
+
+static int search_run(void *ctx, struct vc_error *err)
+{
+	struct search *s = ctx;
+	return slurmcheck_nodes(s->owner->vcd->slurmcheck, &s->hosts, err);
+}
+
+static void search_done(void *ctx, const struct vc_error *err)
+{
+	struct search *s = ctx;
+	if (s->owner->stopped)
+		return;
+	if (err)
+		vc_log_err("image %.12s: not repaired: %s; `vcctl image fsck --repair` takes the names of hosts", s->digest, err->text);
+	else
+		repair(s->owner, s->digest, NULL, vc_steal(&s->hosts));
+}
+
+static void search_release(void *ctx)
+{
+	struct search *s = ctx;
+	vc_strv_free(s->hosts);
+	free(s);
+}
+
+static void search_hosts(struct fsck *f, const char *digest)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	struct search *s = calloc(1, sizeof(*s));
+	struct work_args args = {.pool = WORK_GENERAL, .what = "list of Slurm's nodes", .deadline_ms = NODES_MS, .run = search_run,
+				 .done = search_done, .release = search_release, .ctx = s};
+	if (s) {
+		s->owner = f;
+		memcpy(s->digest, digest, sizeof(s->digest));
+	}
+	if (s && work_submit(f->vcd->work, &args, NULL, &err) == 0)
+		return;
+	free(s);
+	vc_log_err("image %.12s: not repaired: %s", digest, err.code ? err.text : "out of memory");
+}
+
 static void on_damage(void *ctx, const char *digest)
 {
 	struct fsck *f = ctx;
 	const char *controller = peers_controller(f->vcd->peers);
-	struct vc_error err = VC_ERROR_INIT;
-	if (f->stopped || strcmp(controller, f->vcd->conf->host_name) == 0)
-		return; // the controller knows no host that has it for sure: vcctl image fsck names some
-	struct round *r = round_create(f, true, controller, digest, &err);
-	if (r)
-		next_image(r);
+	if (f->stopped)
+		return;
+	if (strcmp(controller, f->vcd->conf->host_name) == 0)
+		search_hosts(f, digest);
 	else
-		vc_log_err("image %.12s: not repaired: %s", digest, err.text);
+		repair(f, digest, controller, NULL);
 }
 
 // --- host.fsck ------------------------------------------------------------------------------------------------------------

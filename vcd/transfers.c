@@ -98,6 +98,8 @@ static int start_fetch(struct transfer *tr, const struct transfer_args *args, st
 		holding_close(holding);
 		return -1;
 	}
+	if (holding)
+		chain_restart(chain); // a repair: nobody who lacks it is about to get it
 	size_t n = chain_length(chain);
 	vc_autofree const char **hosts = calloc(n + 1, sizeof(*hosts));
 	for (size_t i = 0; hosts && i < n; i++)

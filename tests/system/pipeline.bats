@@ -139,6 +139,18 @@ staged() { wait_until 60 "the answer of vcctl image stage" test -e "$ANSWER" && 
     assert_equal "$(on n3 sha256sum <<<'' "$(dir)/$id/root.raw" | cut -d' ' -f1)" "$(on n1 sha256sum "$(dir)/$id/root.raw" | cut -d' ' -f1)"
 }
 
+@test "pipeline: what is damaged on the controller's disk is repaired from a host that has it" {
+    local answer id
+    id=$(digest killed)
+    on n1 sh -c "rm -rf $(dir)/$id"
+    chain restart n1 vcd
+    on ctl sh -c "chmod u+w $(dir)/$id/root.raw; printf x | dd of=$(dir)/$id/root.raw bs=1 seek=$((9 << 20)) conv=notrunc status=none"
+    answer=$(stage killed 'n[1-2]')
+    assert_equal "$(field "$answer" n1 error)" ""
+    wait_until 30 "the controller to repair its copy" is_sound ctl killed
+    assert_contains "$(chain log ctl vcd)" "image ${id:0:12} is repaired"
+}
+
 is_sound() { on ctl vcctl image fsck "$1" "$2"; }
 
 @test "pipeline: vcctl image fsck finds what is damaged, on the controller too, and has it fetched again" {
