@@ -121,11 +121,12 @@ static int64_t limit_lent(const struct party *p)
 	return p->s->load.value > 0 && !p->c->wanted ? p->c->max : p->want;
 }
 
-// How much longer its next piece of work takes than it would have without waiting, in permille, by weight.
+// How much longer its next piece of work takes than it would have without waiting, in millionths, by weight; a wide piece has to
+// be stretched more: the hosts that it waits for would serve as many narrow ones.
 static int64_t stretch(const struct party *p)
 {
 	int64_t run = p->c->head_ms > 0 ? p->c->head_ms : UNKNOWN_RUN_MS;
-	return (int64_t)((__int128)(p->c->waited_ms + run) * 1000 / run) * p->c->weight;
+	return (int64_t)((__int128)(p->c->waited_ms + run) * 1000000 / run) * p->c->weight / p->c->head;
 }
 
 static struct party *most_stretched(struct round *r, size_t first, size_t end)
