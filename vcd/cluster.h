@@ -35,6 +35,13 @@ struct clusters_look {
 	uint32_t own;		 // hosts of the primary job that are in the view
 };
 bool clusters_look(struct clusters *cs, uint32_t job, struct clusters_look *ret); // false: there is none
+// A member and the host that it is to run on.
+struct clusters_place {
+	uint32_t rank;
+	const char *host;
+};
+// Moves members of a running cluster, as cluster.migrate does; nobody waits for it. -1: none moves, err says why.
+int clusters_move(struct clusters *cs, uint32_t job, const struct clusters_place *places, size_t n, struct vc_error *err);
 // Each cluster that runs: ready, and not on its way out.
 void clusters_each(struct clusters *cs, void (*fn)(void *ctx, const struct clusters_look *look), void *ctx);
 

@@ -59,6 +59,8 @@ struct wish {
 	size_t n_ranks;
 	const char *to;	  // NULL: anywhere
 	const char *leave; // all members of this host; NULL: ranks
+	const struct clusters_place *places; // members with a host each; NULL: none
+	size_t n_places;
 	bool balance, dry;
 };
 
@@ -110,6 +112,20 @@ static void fill_members(const struct cluster *c, const struct wish *w, uint32_t
 	}
 }
 
+// false: a host, or a member, is not of this cluster.
+static bool use_places(const struct cluster *c, const struct wish *w, struct moveplan_member *members)
+{
+	for (size_t i = 0; i < w->n_places; i++) {
+		const struct plan_member *m = plan_member_by_rank(c->plan, w->places[i].rank);
+		int to = plan_host_index(c->plan, w->places[i].host);
+		if (!m || to < 0)
+			return false;
+		members[m - c->plan->members].moves = true;
+		members[m - c->plan->members].to = (uint32_t)to;
+	}
+	return true;
+}
+
 static struct moveplan *make_plan(const struct cluster *c, const struct wish *w, struct vc_error *err)
 {
 	const struct plan *plan = c->plan;
@@ -127,6 +143,8 @@ static struct moveplan *make_plan(const struct cluster *c, const struct wish *w,
 						  .closed = c->hosts[h].gone || (w->leave && strcmp(host->name, w->leave) == 0)};
 	}
 	fill_members(c, w, w->to ? (uint32_t)to : MOVEPLAN_ANYWHERE, hosts, members);
+	if (!use_places(c, w, members))
+		return vc_error_set(err, VC_ENOTFOUND, "job %u has other members or hosts than the policy knew", c->key.job), NULL;
 	if (w->balance)
 		moveplan_balance(hosts, plan->n_hosts, members, plan->n_members);
 	return moveplan_make(hosts, plan->n_hosts, members, plan->n_members, PER_HOST, err);
@@ -518,6 +536,27 @@ int cluster_migrate(struct cluster *c, struct rpc_request *req, struct vc_error 
 	rpc_on_cancel(req, canceled, mv);
 	start(mv);
 	return 0;
+}
+
+int clusters_move(struct clusters *cs, uint32_t job, const struct clusters_place *places, size_t n, struct vc_error *err)
+{
+	struct cluster *c = clusters_find_job(cs, job);
+	vc_autojson struct json_object *none = json_object_new_object(), *options = NULL;
+	const struct wish w = {.places = places, .n_places = n};
+	if (!c)
+		return vc_error_set(err, VC_ENOTFOUND, "job %u has no virtual cluster", job);
+	if (read_options(none, &options, err) < 0)
+		return -1;
+	struct clustermove *mv = plan_moves(c, &w, options, err);
+	if (!mv)
+		return -1;
+	if (mv->n) {
+		start(mv);
+		return 0;
+	}
+	vc_error_set(err, VC_EBUSY, "no member can move: %s", json_object_to_json_string(mv->refused));
+	destroy(mv);
+	return -1;
 }
 
 static bool has_members(const struct cluster *c, const char *host)

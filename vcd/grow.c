@@ -661,6 +661,16 @@ static void forgotten_enough(uv_timer_t *timer)
 	part_is_over(timer->data);
 }
 
+// Its members may have moved to other hosts, and stay.
+static bool has_hosts(const struct grow_part *p)
+{
+	for (size_t i = 0; i < p->cluster->n_hosts; i++) {
+		if (is_own(p, i))
+			return true;
+	}
+	return false;
+}
+
 static bool goes(void *ctx, const struct plan_host *host)
 {
 	const struct grow_part *p = ctx;
@@ -679,8 +689,8 @@ static void try_forgetting(uv_timer_t *timer)
 
 static int enter_forgetting(struct grow_part *p, struct vc_error *err)
 {
-	struct plan *next = planned(p) ? plan_shrink(p->cluster->plan, goes, p, err) : NULL;
-	if (planned(p) && (!next || cluster_use_plan(p->cluster, next, err) < 0)) {
+	struct plan *next = has_hosts(p) ? plan_shrink(p->cluster->plan, goes, p, err) : NULL;
+	if (has_hosts(p) && (!next || cluster_use_plan(p->cluster, next, err) < 0)) {
 		uv_timer_start(p->timer, try_forgetting, PART_RETRY_MS, 0);
 		return 0;
 	}

@@ -213,6 +213,7 @@ static void forget_clusters(struct leases *l)
 			continue;
 		}
 		*p = c->next;
+		mover_free(c->mover);
 		free(c);
 	}
 }
@@ -435,6 +436,7 @@ void leases_destroy(struct leases *l)
 	}
 	for (struct lease_cluster *c; (c = l->clusters);) {
 		l->clusters = c->next;
+		mover_free(c->mover);
 		free(c);
 	}
 	sizer_destroy(l->sizer);

@@ -32,6 +32,7 @@ struct lease_cluster {
 	int32_t priority;		// by an admin; a higher one goes first
 	bool paused;			// nothing is done by policy
 	uint64_t hold_ms;		// loop time until which nothing is asked for again: a lease ended by others' will
+	struct mover *mover;		// policies that move members; NULL: none yet
 	int64_t load;			// thousandths of hosts, of the last round; not saved, as what follows
 	uint32_t busy;
 };
@@ -64,6 +65,7 @@ struct lease_waiter {
 };
 
 struct lease_op;
+struct elastic_params;
 struct sizer;
 
 struct leases {
@@ -95,6 +97,13 @@ uint32_t leases_live(const struct leases *l, uint32_t job); // hosts that are th
 int sizer_create(struct leases *l, struct vc_error *err); // fills l->sizer; registers elastic.*
 void sizer_stop(struct sizer *s);
 void sizer_destroy(struct sizer *s);
+// mover.c: members that move by policy
+bool mover_is_for(const struct lease_cluster *c);
+void mover_begin(struct lease_cluster *c, const struct plan *plan); // a round
+void mover_heard(struct lease_cluster *c, uint32_t rank, uint64_t runnable, uint64_t tasks);
+void mover_decide(struct leases *l, struct lease_cluster *c, const struct clusters_look *look, const struct elastic_params *params);
+struct json_object *mover_last(const struct lease_cluster *c, uint64_t *ret_ms); // record of the last decision, and its loop time; NULL: none
+void mover_free(struct mover *m);
 // leasework.c
 void leases_do(struct leases *l, const struct lease_todo *todo);
 void leases_submit_deferred(struct leases *l);

@@ -79,6 +79,9 @@ static void add_member(struct sizer *s, struct lease_cluster *c, struct json_obj
 	    vc_json_u64_opt(m, "tasks", UINT32_MAX, &tasks, NULL) < 0)
 		return;
 	uint64_t per_host = (uint64_t)look.plan->members[0].vcpus * look.plan->spec->vms;
+	uint32_t rank;
+	if (vc_json_u32(m, "rank", VC_MEMBERS_MAX - 1, &rank, NULL) == 0)
+		mover_heard(c, rank, runnable, tasks);
 	// the guest's own agent runs while it counts
 	c->load += (int64_t)((runnable > 1 ? runnable - 1 : 0) * 1000 / (per_host ? per_host : 1));
 }
@@ -265,6 +268,13 @@ static void loads_told(void *ctx, const struct vc_error *err)
 		vc_log_debug("host.load: %s", err->text);
 	for (int i = 0; i < SIZER_POLICIES; i++)
 		decide(s, i);
+	for (struct lease_cluster *c = s->l->clusters; c; c = c->next) {
+		struct clusters_look look;
+		if (runs(s, c, &look))
+			mover_decide(s->l, c, &look, &s->params);
+	}
+	if (s->l->book.n_todo)
+		leases_settle(s->l);
 }
 
 static void free_hosts(struct sizer *s)
@@ -297,8 +307,9 @@ static int collect_hosts(struct sizer *s)
 		struct clusters_look look;
 		c->load = 0;
 		c->busy = 0;
-		if (!runs(s, c, &look) || policy_of(c) == SIZER_STATIC) // that asks for no load
+		if (!runs(s, c, &look) || (policy_of(c) == SIZER_STATIC && !mover_is_for(c))) // that asks for no load
 			continue;
+		mover_begin(c, look.plan);
 		for (size_t i = 0; i < look.plan->n_hosts; i++) {
 			if (!look.plan->hosts[i].gone && add_host(s, look.plan->hosts[i].name) < 0)
 				return -1;
@@ -388,7 +399,7 @@ static struct json_object *entry_to_json(const struct sizer *s, const struct lea
 	struct json_object *obj = json_object_new_object(), *decision = json_object_new_object();
 	int policy = policy_of(c);
 	vc_json_add_u64(obj, "job", c->job);
-	vc_json_add_str(obj, "policy", policy_names[policy]);
+	vc_json_add_str(obj, "policy", mover_is_for(c) ? c->elastic.policy : policy_names[policy]);
 	vc_json_add_u64(obj, "weight", c->elastic.weight ? c->elastic.weight : 1);
 	vc_json_add_u64(obj, "reserve", c->elastic.reserve);
 	vc_json_add_int(obj, "priority", c->priority);
@@ -398,9 +409,11 @@ static struct json_object *entry_to_json(const struct sizer *s, const struct lea
 	vc_json_add_u64(obj, "busy", c->busy);
 	vc_json_add_u64(obj, "idle", s->pool.idle);
 	vc_json_add_u64(obj, "queued", s->pool.queued);
-	if (s->last[policy]) {
-		vc_json_add_u64(decision, "age_ms", uv_now(&s->l->vcd->loop) - s->last_ms[policy]);
-		vc_json_add(decision, "record", json_object_get(s->last[policy]));
+	uint64_t last_ms = s->last_ms[policy];
+	struct json_object *last = mover_is_for(c) ? mover_last(c, &last_ms) : s->last[policy];
+	if (last) {
+		vc_json_add_u64(decision, "age_ms", uv_now(&s->l->vcd->loop) - last_ms);
+		vc_json_add(decision, "record", json_object_get(last));
 	}
 	vc_json_add(obj, "decision", decision);
 	return obj;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Leases: `vcctl resize` grows a cluster by a further Slurm job of its owner and shrinks it by that job's end; what a user may not;
-# preemption of a lease; a controller that dies in the middle; the end of the primary.
+# preemption of a lease; a controller that dies in the middle; the end of the primary; a host that the policy `pack` empties.
 #
 # A lab of two hosts of its own, with a partition whose jobs are preempted with a grace time, up only while this
 # file runs. The image is busybox alone.
@@ -15,7 +15,8 @@ setup_file() {
     require_vcd
     printf '%s\n' "PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=$GRACE" \
         >"$BATS_FILE_TMPDIR/slurm.conf"
-    other_lab_up --hosts 2 --accounting --slurm-conf "$BATS_FILE_TMPDIR/slurm.conf"
+    echo 'elastic-params = {"interval=3s", "fall=1s", "shrink-hold=15s"}' >"$BATS_FILE_TMPDIR/vcd.conf"
+    other_lab_up --hosts 2 --accounting --slurm-conf "$BATS_FILE_TMPDIR/slurm.conf" --vcd-conf "$BATS_FILE_TMPDIR/vcd.conf"
     import_busybox alice "$IMAGE"
 }
 
@@ -110,5 +111,26 @@ sacct_says() { [[ $(sacct_state "$1") == $2* ]]; }
     run as alice vcctl events "$JOB"
     assert_contains "$output" "state held"
     as alice vcctl plot "$JOB" | grep -q '<svg'
+    assert_clean
+}
+
+@test "policy pack: the member of a further host that has nothing to do moves to the job's own host, and the host is given back" {
+    submit alice -N1 -w n1 -p low -c2 --mem=1400 --time=30 --no-requeue --vcluster="$IMAGE" --vcluster-mem=256M --vcluster-size=1-2 \
+        --vcluster-elastic=pack --wrap 'sleep 1000'
+    wait_until 120 "job $JOB to be ready" cluster_is_ready alice "$JOB"
+    as alice vcctl resize "$JOB" +1
+    wait_until 120 "the lease to be held" lease_is held
+    wait_until 20 "both members" is_usable 0 "vc$JOB-0 vc$JOB-1 "
+    inside 1 sh -c 'echo kept >/tmp/kept'
+    wait_until 90 "the lease to end" lease_is ended
+    assert_equal "$(lease end)" released
+    assert_equal "$(usable 0)" "vc$JOB-0 vc$JOB-1 "
+    assert_equal "$(inside 1 cat /tmp/kept)" kept
+    wait_until 30 "n2 to be idle" node_is n2 idle
+    assert_equal "$(lab_exec n2 virsh -q -c qemu:///system list --all)" ""
+    run as alice vcctl elastic "$JOB" replay
+    assert_equal "$status" 0
+    as alice scancel "$JOB"
+    wait_job "$JOB" 60
     assert_clean
 }

@@ -9,6 +9,7 @@
 #include "libvc/json.h"
 #include "vcd/cluster.h"
 #include "vcd/conf.h"
+#include "vcd/elastic/params.h"
 #include "vcd/fanout.h"
 #include "vcd/grow.h"
 #include "vcd/host.h"
@@ -64,6 +65,9 @@ static struct world {
 	int grows, shrinks;
 	uint64_t shrink_ms;
 	enum grow_state part;
+	size_t n_moved; // of the last clusters_move()
+	uint32_t moved;
+	char moved_to[16];
 } w;
 
 int rpc_register(struct rpc *rpc, const struct rpc_method *methods, size_t n, void *ctx, struct vc_error *err)
@@ -190,6 +194,14 @@ bool clusters_look(struct clusters *cs, uint32_t job, struct clusters_look *ret)
 void clusters_each(struct clusters *cs, void (*fn)(void *ctx, const struct clusters_look *look), void *ctx)
 {
 	(void)cs, (void)fn, (void)ctx;
+}
+int clusters_move(struct clusters *cs, uint32_t job, const struct clusters_place *places, size_t n, struct vc_error *err)
+{
+	(void)cs, (void)job, (void)err;
+	w.n_moved = n;
+	w.moved = places[0].rank;
+	snprintf(w.moved_to, sizeof(w.moved_to), "%s", places[0].host);
+	return 0;
 }
 int grow_start(struct clusters *cs, const struct grow_args *args, struct vc_error *err)
 {
@@ -635,7 +647,7 @@ static void test_elastic_set(void **state)
 	assert_int_equal(req.err.code, VC_EDENIED);
 	done(&req);
 	assert_int_equal(call(&req, OWNER, "elastic.set", "{\"job\":100,\"set\":\"yield\"}"), -1);
-	assert_contains(req.err.text, "decides about no sizes");
+	assert_contains(req.err.text, "there is no policy");
 	done(&req);
 	assert_int_equal(call(&req, 2002, "elastic.show", "{\"job\":100}"), -1);
 	done(&req);
@@ -649,6 +661,61 @@ static void test_elastic_set(void **state)
 	assert_int_equal(c->wanted, 2);
 }
 
+// A cluster of two hosts, n2 of lease 1, with two members that are where `at` says and run `runnable` processes each.
+static void decide_moves(struct leases *l, const char *policy, const uint32_t at[2], const int runnable[2])
+{
+	char n1[] = "n1", n2[] = "n2";
+	struct plan_host hosts[] = {{.name = n1, .cpus = 1, .mem_mib = 4096}, {.name = n2, .cpus = 1, .mem_mib = 4096, .lease = 1}};
+	struct plan_member members[] = {{.rank = 0, .host = at[0], .to = PLAN_NOWHERE, .vcpus = 1, .mem_mib = 256},
+					{.rank = 1, .host = at[1], .to = PLAN_NOWHERE, .vcpus = 1, .mem_mib = 256}};
+	struct plan plan = {.hosts = hosts, .n_hosts = 2, .members = members, .n_members = 2, .spec = w.spec};
+	const struct clusters_look look = {.job = PRIMARY, .id = "c1", .uid = OWNER, .ready = true, .plan = &plan, .own = 1};
+	struct lease_cluster *c = leases_cluster(l, PRIMARY);
+	struct elastic_params params = elastic_params_standard();
+	params.rise_ms = params.fall_ms = params.shrink_hold_ms = 0;
+	snprintf(c->elastic.policy, sizeof(c->elastic.policy), "%s", policy);
+	w.n_moved = 0;
+	mover_begin(c, &plan);
+	for (uint32_t i = 0; i < 2; i++) {
+		if (runnable[i] >= 0)
+			mover_heard(c, i, (uint64_t)runnable[i], 0);
+	}
+	mover_decide(l, c, &look, &params);
+	leases_settle(l);
+}
+
+static void test_members_move_by_policy(void **state)
+{
+	struct leases *l = *state;
+	uint64_t ms;
+	hold_one(l);
+	decide_moves(l, "balance", (const uint32_t[]){0, 0}, (const int[]){2, -1}); // one did not say
+	assert_null(mover_last(leases_cluster(l, PRIMARY), &ms));
+	decide_moves(l, "balance", (const uint32_t[]){0, 0}, (const int[]){2, 2});
+	assert_int_equal(w.n_moved, 1);
+	assert_string_equal(w.moved_to, "n2");
+	assert_non_null(mover_last(leases_cluster(l, PRIMARY), &ms));
+	decide_moves(l, "balance", (const uint32_t[]){0, 1}, (const int[]){2, 2});
+	assert_int_equal(w.n_moved, 0);
+	leases_cluster(l, PRIMARY)->paused = true;
+	decide_moves(l, "balance", (const uint32_t[]){0, 0}, (const int[]){2, 2});
+	assert_int_equal(w.n_moved, 0);
+}
+
+static void test_pack_gives_an_emptied_host_back(void **state)
+{
+	struct leases *l = *state;
+	hold_one(l);
+	decide_moves(l, "pack", (const uint32_t[]){0, 1}, (const int[]){1, 1});
+	assert_int_equal(w.n_moved, 1);
+	assert_int_equal(w.moved, 1);
+	assert_string_equal(w.moved_to, "n1");
+	assert_int_equal(lease(l, 1)->state, LEASE_HELD); // its member is still on its way
+	decide_moves(l, "pack", (const uint32_t[]){0, 0}, (const int[]){1, 1});
+	assert_int_equal(lease(l, 1)->state, LEASE_RECLAIMING);
+	assert_int_equal(leases_cluster(l, PRIMARY)->wanted, 1);
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -657,7 +724,8 @@ int main(void)
 		test(test_grow_and_shrink), test(test_who_may), test(test_dry_run), test(test_one_at_a_time), test(test_clash),
 		test(test_refused), test(test_restart_finds_job), test(test_restart_submits), test(test_restart_joins),
 		test(test_preempted), test(test_preempted_kills), test(test_signalled), test(test_ensure), test(test_join_fails),
-		test(test_release_waits_for_host), test(test_elastic_set),
+		test(test_release_waits_for_host), test(test_elastic_set), test(test_members_move_by_policy),
+		test(test_pack_gives_an_emptied_host_back),
 	};
 	return cmocka_run_group_tests_name("leases", tests, NULL, NULL);
 }
