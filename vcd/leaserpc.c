@@ -337,10 +337,71 @@ static int lease_reclaim(struct rpc_request *req, void *ctx, struct vc_error *er
 	return 0;
 }
 
+// k more hosts: a lease for each.
+static int lease_request(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct leases *l = ctx;
+	struct clusters_look look;
+	uint32_t n;
+	if (param_cluster(req, l, &look, err) < 0 || vc_json_u32(rpc_params(req), "hosts", VC_HOSTS_MAX, &n, err) < 0)
+		return -1;
+	if (look.over || !look.ready)
+		return vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u is not running: see vcctl show %u", look.job, look.job);
+	if (check_size(&look, look.own + leases_live(l, look.job) + n, err) < 0 || (n && leases_change(l, look.job, n, 0, err) < 0))
+		return -1;
+	rpc_reply(req, size_to_json(l, &look));
+	return 0;
+}
+
+// Up to k hosts that have no work, as far as the last round of a policy knew; none that has.
+static int lease_offer(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct leases *l = ctx;
+	struct clusters_look look;
+	uint32_t n;
+	uint64_t deadline = (uint64_t)elastic_params_standard().deadline_ms;
+	int64_t now = leases_now();
+	if (param_cluster(req, l, &look, err) < 0 || vc_json_u32(rpc_params(req), "hosts", VC_HOSTS_MAX, &n, err) < 0 ||
+	    vc_json_u64_opt(rpc_params(req), "deadline_ms", DEADLINE_MAX_MS, &deadline, err) < 0)
+		return -1;
+	struct lease_cluster *c = leases_cluster(l, look.job);
+	if (!c || look.over || !look.ready)
+		return vc_error_set(err, VC_EBUSY, "job %u has no hosts of leases", look.job);
+	uint32_t size = look.own + leases_live(l, look.job), least = look.plan->spec->size_min;
+	uint32_t most = size > least ? size - least : 0;
+	int64_t given = leasebook_give_back(&l->book, look.job, n < most ? n : most, true, now + (int64_t)deadline, now, err);
+	if (given > 0)
+		c->wanted = look.own + leases_live(l, look.job);
+	leases_settle(l);
+	if (given < 0)
+		return -1;
+	struct json_object *result = size_to_json(l, &look);
+	vc_json_add_u64(result, "given", (uint64_t)given);
+	rpc_reply(req, result);
+	return 0;
+}
+
+// The primary was given more time: its leases get it now, and not only when slurmctld is looked at the next time.
+static int lease_renew(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct leases *l = ctx;
+	struct clusters_look look;
+	if (param_cluster(req, l, &look, err) < 0)
+		return -1;
+	if (!look.plan)
+		return vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u is not planned yet", look.job);
+	leases_look(l);
+	rpc_reply(req, size_to_json(l, &look));
+	return 0;
+}
+
 static const struct rpc_method methods[] = {
 	{"cluster.resize", RPC_OWNER, RPC_CONTROLLER, 0, cluster_resize},
 	{"lease.list", RPC_OWNER, RPC_CONTROLLER, 0, lease_list},
 	{"lease.reclaim", RPC_OWNER, RPC_CONTROLLER, 0, lease_reclaim},
+	{"lease.request", RPC_OWNER, RPC_CONTROLLER, 0, lease_request},
+	{"lease.offer", RPC_OWNER, RPC_CONTROLLER, 0, lease_offer},
+	{"lease.renew", RPC_OWNER, RPC_CONTROLLER, 0, lease_renew},
 	{"lease.ensure", RPC_SLURM, RPC_CONTROLLER, 0, lease_ensure},
 	{"lease.release", RPC_SLURM, RPC_CONTROLLER, 0, lease_release},
 	{"lease.wait", RPC_OWNER, RPC_CONTROLLER, 0, lease_wait},

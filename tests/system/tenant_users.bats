@@ -125,7 +125,7 @@ result() { awk -v m="$1" '$1 == m { print $3 }' "$2"; }
                     assert_equal "$way $m alice $(result "$m" "$out/alice")" "$way $m alice denied" ;;
             esac
         done <"$out/bob"
-        for m in cluster.show cluster.watch cluster.resize cluster.migrate elastic.set event.list lease.list lease.reclaim job.changed; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m denied"; done
+        for m in cluster.show cluster.watch cluster.resize cluster.migrate elastic.set event.list lease.list lease.reclaim lease.request lease.offer lease.renew job.changed; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m denied"; done
         for m in image.show image.log; do assert_equal "$way $m $(result "$m" "$out/bob")" "$way $m notfound"; done
         assert_equal "$way $(result cluster.show "$out/alice") $(result image.show "$out/alice")" "$way ok ok"
         assert_equal "$(result cluster.watch "$out/alice")" canceled # a notification came

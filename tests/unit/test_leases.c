@@ -474,6 +474,27 @@ static void test_clash(void **state)
 	assert_int_equal(w.submitted, 3);
 }
 
+static void test_request_and_offer(void **state)
+{
+	struct leases *l = *state;
+	struct rpc_request req;
+	hold_one(l);
+	assert_int_equal(call(&req, OWNER, "lease.request", "{\"job\":100,\"hosts\":5000}"), -1);
+	done(&req);
+	assert_int_equal(call(&req, 2002, "lease.request", "{\"job\":100,\"hosts\":1}"), -1);
+	assert_int_equal(req.err.code, VC_EDENIED);
+	done(&req);
+	ask("lease.request", "{\"job\":100,\"hosts\":1}");
+	assert_int_equal(w.submitted, 2);
+	lease(l, 1)->work = LEASE_WORK_SOME;
+	assert_int_equal(call(&req, OWNER, "lease.offer", "{\"job\":100,\"hosts\":2}"), 0); // the one that did not come; not the one with work
+	assert_contains(vc_json_text(req.result, NULL), "\"given\":1");
+	done(&req);
+	assert_int_equal(lease(l, 1)->state, LEASE_HELD);
+	assert_int_equal(leases_cluster(l, PRIMARY)->wanted, 2);
+	ask("lease.renew", "{\"job\":100}");
+}
+
 static void test_refused(void **state)
 {
 	struct leases *l = *state;
@@ -722,7 +743,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		test(test_grow_and_shrink), test(test_who_may), test(test_dry_run), test(test_one_at_a_time), test(test_clash),
-		test(test_refused), test(test_restart_finds_job), test(test_restart_submits), test(test_restart_joins),
+		test(test_refused), test(test_request_and_offer), test(test_restart_finds_job), test(test_restart_submits), test(test_restart_joins),
 		test(test_preempted), test(test_preempted_kills), test(test_signalled), test(test_ensure), test(test_join_fails),
 		test(test_release_waits_for_host), test(test_elastic_set), test(test_members_move_by_policy),
 		test(test_pack_gives_an_emptied_host_back),
