@@ -15,7 +15,7 @@ setup_file() {
     require_vcd
     printf '%s\n' "PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL GraceTime=$GRACE" \
         >"$BATS_FILE_TMPDIR/slurm.conf"
-    echo 'elastic-params = {"interval=3s", "fall=1s", "shrink-hold=15s"}' >"$BATS_FILE_TMPDIR/vcd.conf"
+    echo 'elastic-params = {"interval=3s", "fall=1s", "shrink-hold=5s"}' >"$BATS_FILE_TMPDIR/vcd.conf"
     other_lab_up --hosts 2 --accounting --slurm-conf "$BATS_FILE_TMPDIR/slurm.conf" --vcd-conf "$BATS_FILE_TMPDIR/vcd.conf"
     import_busybox alice "$IMAGE"
 }
