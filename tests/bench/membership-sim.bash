@@ -20,6 +20,7 @@ bench_main() {
         bar "messages_$n" value "messages_$n" - messages lower -
         bar "formula_$n" value "formula_$n" - messages lower -
         bar "acknowledgements_$n" value "acknowledgements_$n" - messages lower -
+        bar "status_$n" value "status_$n" - messages lower -
     done
 }
 
@@ -29,7 +30,7 @@ rows_of() {
     "$BUILD/normal/tests/bench/membersim" "$@" >"$WORK/out" || die "membersim $* failed"
     while read -r name value; do
         case $name in
-            messages_*|formula_*|acknowledgements_*) row "$name" "$pair" "$value" messages ;;
+            messages_*|formula_*|acknowledgements_*|status_*) row "$name" "$pair" "$value" messages ;;
             views_*) row "$name" "$pair" "$value" views ;;
             *) row "$name" "$pair" "$value" share ;;
         esac

@@ -237,8 +237,9 @@ static int messages(uint32_t n)
 	for (unsigned t = 0; t < AGREE_TYPES; t++)
 		sum += net.sent[t];
 	uint64_t acks = net.sent[AGREE_ASK] + net.sent[AGREE_ACK];
-	printf("messages_%u %" PRIu64 "\nacknowledgements_%u %" PRIu64 "\nformula_%u %" PRIu64 "\n", n, sum - acks, n, acks, n,
-	       m * (m - 1) + n - m);
+	uint64_t status = net.sent[AGREE_STATUS] + net.sent[AGREE_RENEW]; // validity's, whatever happens
+	printf("messages_%u %" PRIu64 "\nacknowledgements_%u %" PRIu64 "\nformula_%u %" PRIu64 "\nstatus_%u %" PRIu64 "\n", n,
+	       sum - acks - status, n, acks, n, m * (m - 1) + n - m, n, status);
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Membership between real hosts: a vcd that dies and returns, a host that loses its power under a --no-kill job, a vcd that is
-# stopped past every limit, a cluster of two that is cut in half. The survivors' guests must read the next view.
+# stopped past every limit, a cluster of two that is cut in half; a member whose link is closed; what the site's fencing does to machines;
+# what Slurm is told of dead hosts, and what it says of others. The survivors' guests must read the next view.
 #
 # A lab of three hosts of its own, up only while this file runs. The image is busybox alone.
 
@@ -44,10 +45,32 @@ start_watchers() {
 says() { job_output "$JOB" | grep -qx -- "$1"; }
 said() { job_output "$JOB" | grep -q -- "$1"; }
 member_says() { as alice vcctl exec "$JOB" "$1" -- cat "/run/vcluster/$2"; }
+member_epoch() { member_says "$1" view.json | sed 's/.*"epoch": *\([0-9]*\).*/\1/;q'; }
 member_has_epoch() { member_says "$1" view.json | grep -qE "\"epoch\": ?$2\b"; }
 shown() { as alice vcctl view "$JOB" | grep -cw -- "$1"; }
 shows() { [ "$(shown "$1")" = "$2" ]; }
 hooked() { as alice vcctl exec "$JOB" 0 -- cat /tmp/hooked | grep -qx "$1"; }
+# set_conf HOST LINE: added to its vcd.conf, which vcd reads again; unset_conf HOST: the file as it was
+set_conf() {
+    lab_exec "$1" sh -c 'cp -n /etc/vcluster/vcd.conf /run/vcd.conf.before; echo "$1" >>/etc/vcluster/vcd.conf' set_conf "$2"
+    read_conf "$1"
+}
+unset_conf() { lab_exec "$1" cp /run/vcd.conf.before /etc/vcluster/vcd.conf; read_conf "$1"; }
+read_conf() {
+    local before
+    before=$(times_loaded "$1")
+    vcd_signal "$1" HUP
+    wait_until 10 "vcd of $1 to read its file" conf_was_read "$1" "$before"
+}
+times_loaded() { lab log "$1" vcd | grep -c 'vcd.conf is loaded' || true; }
+conf_was_read() { [ "$(times_loaded "$1")" -gt "$2" ]; }
+
+resume() { lab_exec ctl scontrol update NodeName="$1" State=RESUME || true; } # a slurmd that registers may have been first
+
+machines() { lab_exec "$1" virsh -q -c qemu:///system list --all | awk '{print $3}' | xargs; }
+machines_are() { [ "$(machines "$1")" = "$2" ]; }
+logged() { lab log "$1" vcd | grep -q -- "$2"; }
+
 vcd_signal() { lab_exec "$1" sh -c 'kill -s "$1" "$(cat /run/vclab/vcd.pid)"' signal "$2"; }
 
 # 1: the guest's own clock is past what its host has confirmed (libvcluster/layout.h: valid_until is at byte 56)
@@ -77,6 +100,7 @@ is_valid() { ! is_stale "$1"; }
 grep -o '"epoch": *[0-9]*' "$VCLUSTER_OLD_VIEW" "$VCLUSTER_NEW_VIEW" | tr -d ' "' | cut -d: -f3 |
     xargs echo "job $VCLUSTER_JOB first=$VCLUSTER_FIRST" >>/run/site-hook.log
 HOOK
+    set_conf ctl "report-dead-hosts = yes"
     lab cut n3 # a machine without power says nothing; the lab's kernel would still close its connections
     lab kill n3
     wait_until 30 "the view without n3" says "view 4: 2 usable, 0 lost"
@@ -87,6 +111,14 @@ HOOK
     wait_until 10 "the site's hook" lab_exec n1 grep -qx "job $JOB first=1 3 4" /run/site-hook.log
     wait_until 10 "the job's hook" hooked "view 4 for alice"
     is_valid 0
+    wait_until 20 "Slurm to have n3 down for that" node_is_down_by_vcd n3
+    assert_equal "$(job_state "$JOB")" RUNNING
+    unset_conf ctl
+}
+node_is_down_by_vcd() {
+    local node
+    node=$(lab_exec ctl scontrol -o show node "$1")
+    [[ $node == *State=DOWN* && $node == *"Reason=vcd: silent to the other hosts of job $JOB's virtual cluster"* ]]
 }
 
 @test "a vcd that is stopped past every limit is left behind, learns it, and comes back with its member" {
@@ -98,25 +130,89 @@ HOOK
     wait_until 20 "n2, then its member as joining, then as active" shows active 2
     wait_until 20 "the view in its member to be valid" is_valid 1
     is_valid 0
-    lab_exec ctl scancel "$JOB"
 }
-n2_is_out() { lab log n2 vcd | grep -q "the other hosts go on without this one"; }
+n2_is_out() { logged n2 "the other hosts go on without this one"; }
+
+# As if its agent had closed the port: QEMU cannot be asked to, but its socket can be out of reach of a vcd that starts.
+@test "a member whose link is closed is agent-lost by itself, and comes back with its link" {
+    lab_exec n2 sh -c 'link=$(find /run/vcd -name "1.link"); mv "$link" "$link.away"'
+    lab restart n2 vcd
+    wait_until 60 "the agent of member 1 to be lost, host n2 not" only_agent_lost
+    wait_until 10 "member 0 to read it" said ": 2 usable, 1 lost"
+    lab_exec n2 sh -c 'link=$(find /run/vcd -name "1.link.away"); mv "$link" "${link%.away}"'
+    wait_until 20 "its agent to be back" logged n1 "the agent of member 1 answers again"
+    wait_until 10 "vcctl to show it" shows agent-lost 0
+    wait_until 10 "the view in it to be valid" is_valid 1
+}
+only_agent_lost() { logged n1 "the agent of member 1 does not answer its host" && logged n1 "host n2 is there"; }
+
+@test "a host that Slurm calls down leaves the view" {
+    lab_exec ctl scontrol update NodeName=n2 State=DOWN Reason=test
+    wait_until 60 "the view without n2" shows gone 2
+    wait_until 10 "member 0 to read it" one_is_usable
+    wait_until 20 "n2, which lives, to keep nothing of it" machines_are n2 ""
+    assert_contains "$(lab log ctl vcd)" 'Slurm has taken from the job: ["n2"]'
+    assert_equal "$(job_state "$JOB")" RUNNING
+    one_is_usable # it has not come back
+    is_valid 0
+    lab_exec ctl scancel "$JOB"
+    resume n2
+}
+one_is_usable() { [ "$(member_says 0 hostfile.plain)" = "vc$JOB-0" ]; }
 
 @test "a cluster of two is cut in half: the witness lets one side go on, the other stays where it is" {
     lab boot n3 >&2
     lab heal n3
+    resume n3
     wait_until 60 "job $JOB to leave its hosts" node_is n1 idle
     wait_until 60 "job $JOB to leave its hosts" node_is n2 idle
     start_watchers 2 -w n1,n2
+    local before
+    before=$(times_left_behind)
+    set_conf n2 "fencing = suspend"
     lab cut n2
     wait_until 30 "the view without n2" says "view 2: 1 usable, 0 lost"
     [ "$(lab log n2 vcd | grep -c "of job $JOB: view 2")" = 0 ]
     lab heal n2
-    wait_until 30 "n2 to learn it" left_behind_again
+    wait_until 30 "n2 to learn it" left_behind_again "$before"
+    wait_until 10 "n2 to suspend its machine" logged n2 "its view is no longer valid here: machines are suspended"
     wait_until 20 "n2 and its member to be back" shows active 2
+    wait_until 20 "its machine to go on" machines_are n2 running
     wait_until 20 "the view in its member to be valid" is_valid 1
     is_valid 0
+    unset_conf n2
+}
+times_left_behind() { lab log n2 vcd | grep -c "the other hosts go on without this one" || true; }
+left_behind_again() { [ "$(times_left_behind)" -gt "$1" ]; }
+
+@test "fencing = destroy: a host that was left behind has no machine when it learns of it" {
+    local epoch
+    set_conf n2 "fencing = destroy"
+    epoch=$(member_epoch 0)
+    lab cut n2
+    wait_until 30 "the view without n2" member_has_epoch 0 $((epoch + 1))
+    lab heal n2
+    wait_until 30 "n2 to destroy its machine" logged n2 "its view is no longer valid here: machines are destroyed"
+    wait_until 20 "nothing to be left there" machines_are n2 ""
+    wait_until 10 "vcctl to show its member as gone" shows gone 1
+    is_valid 0
+    unset_conf n2
     lab_exec ctl scancel "$JOB"
     wait_until 60 "the end of job $JOB" job_has_ended "$JOB"
 }
-left_behind_again() { [ "$(lab log n2 vcd | grep -c "the other hosts go on without this one")" = 2 ]; }
+
+@test "a stale host comes back after its cluster is gone: it keeps no machine, and nothing is left" {
+    [ -n "${VC_FULL:-}" ] || skip "up to a minute until a host that was cut off asks: tests/run --long"
+    wait_until 60 "the end of job $JOB" job_has_ended "$JOB"
+    wait_nodes idle 60
+    start_watchers 2 -w n1,n2
+    lab cut n2
+    wait_until 30 "the view without n2" says "view 2: 1 usable, 0 lost"
+    lab_exec ctl scancel "$JOB"
+    wait_until 60 "n1 to be clean" machines_are n1 ""
+    assert_equal "$(machines n2)" running # it cannot know
+    lab heal n2
+    wait_until 90 "n2 to be clean" machines_are n2 ""
+    resume n2
+    wait_until 60 "vcctl check to find nothing" lab_exec ctl vcctl check
+}

@@ -572,13 +572,20 @@ static void test_lost_host_is_told_to_hosts(void **state)
 {
 	(void)state;
 	autorequest ensure = {0}, changed = {0};
+	autorequest before = {.caller = {.peer = true, .host = "n2"}}, after = {.caller = {.peer = true, .host = "n2"}};
+	char ask[128];
 	start_to_ready(&ensure);
+	snprintf(ask, sizeof(ask), "{\"cluster\":\"%s\",\"version\":1}", result_str(&ensure, "cluster"));
+	assert_int_equal(call_method("cluster.host", &before, ask), 0);
+	assert_contains(vc_json_text(before.result, NULL), "\"stays\":true");
 	w.job_state = SLURMCTL_RUNNING;
 	w.job_hosts = 1;
 	assert_int_equal(call_method("job.changed", &changed, "{\"job\":7}"), 0);
 	run_work();
 	const char *fact = w.calls[w.n_calls - 1].params; // the hosts make the view of it
 	assert_contains(fact, "\"hosts\":[\"n2\"]");
+	assert_int_equal(call_method("cluster.host", &after, ask), 0); // its vcd may live: it does not come back
+	assert_contains(vc_json_text(after.result, NULL), "\"stays\":false");
 	assert_int_equal(answer_calls("member.fact", NULL, NULL), 2);
 	assert_int_equal(answer_calls("host.view", NULL, NULL), 0);
 }
