@@ -505,6 +505,7 @@ void vc_client_take_session(struct vc_client *c, int *ret_fd, struct vc_session 
 struct relay {
 	struct vc_client *client;
 	int fd;
+	atomic_ullong *sent; // may be NULL
 	struct vc_buf to_fd;
 	bool far_ended;	 // no more DATA comes
 	bool near_ended; // fd has said everything, and takes nothing
@@ -543,6 +544,8 @@ static int relay_from_fd(struct relay *r, struct vc_error *err)
 		r->near_ended = true;
 		n = 0;
 	}
+	if (r->sent)
+		*r->sent += (unsigned long long)n;
 	return vc_session_send(r->client->session, VC_FRAME_DATA, chunk, (size_t)n, err);
 }
 
@@ -589,9 +592,9 @@ static int relay_round(struct relay *r, struct vc_error *err)
 	return 0;
 }
 
-int vc_client_relay(struct vc_client *c, int fd, struct vc_error *err)
+int vc_client_relay(struct vc_client *c, int fd, atomic_ullong *sent, struct vc_error *err)
 {
-	struct relay r = {.client = c, .fd = fd, .to_fd = VC_BUF_INIT(RELAY_QUEUE_MAX + VC_RPC_BODY_MAX)};
+	struct relay r = {.client = c, .fd = fd, .sent = sent, .to_fd = VC_BUF_INIT(RELAY_QUEUE_MAX + VC_RPC_BODY_MAX)};
 	int rc = 0;
 	while ((rc = relay_frames(&r, err)) == 0 && !relay_is_over(&r) && (rc = relay_round(&r, err)) == 0)
 		;

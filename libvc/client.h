@@ -8,6 +8,7 @@
 #define LIBVC_CLIENT_H
 
 #include <json-c/json.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -74,8 +75,9 @@ int vc_client_take_fd(struct vc_client *c, int *ret_fd, struct vc_buf *pending, 
 void vc_client_take_session(struct vc_client *c, int *ret_fd, struct vc_session **ret_session);
 
 // After task.attach over TCP: carries bytes between fd (a non-blocking stream) and the DATA frames of the connection
-// until one side ends; what the other side is still owed is sent first. 0, or -1 when the connection broke.
-int vc_client_relay(struct vc_client *c, int fd, struct vc_error *err);
+// until one side ends; what the other side is still owed is sent first. 0, or -1 when the connection broke. *sent (may be
+// NULL) grows by what came from fd.
+int vc_client_relay(struct vc_client *c, int fd, atomic_ullong *sent, struct vc_error *err);
 
 static inline void vc_client_cleanup(struct vc_client **c)
 {

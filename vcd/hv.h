@@ -103,7 +103,6 @@ int hv_migrate(struct hv *hv, const struct hv_migration *m, struct vc_error *err
 struct hv_progress {
 	bool active;
 	uint64_t total, processed, remaining;	   // bytes of memory
-	uint64_t disk_total, disk_processed;
 	uint64_t iteration, dirty_rate;		   // bytes of memory a second
 	uint64_t elapsed_ms, downtime_ms;
 };

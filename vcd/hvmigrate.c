@@ -123,8 +123,6 @@ static int progress_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_
 	take(p.list, p.n, VIR_DOMAIN_JOB_MEMORY_REMAINING, &r->remaining);
 	take(p.list, p.n, VIR_DOMAIN_JOB_MEMORY_ITERATION, &r->iteration);
 	take(p.list, p.n, VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE, &r->dirty_rate);
-	take(p.list, p.n, VIR_DOMAIN_JOB_DISK_TOTAL, &r->disk_total);
-	take(p.list, p.n, VIR_DOMAIN_JOB_DISK_PROCESSED, &r->disk_processed);
 	take(p.list, p.n, VIR_DOMAIN_JOB_TIME_ELAPSED, &r->elapsed_ms);
 	take(p.list, p.n, VIR_DOMAIN_JOB_DOWNTIME, &r->downtime_ms);
 	uint64_t page = 0;

@@ -31,7 +31,9 @@
 
 const char *const relay_stream_names[RELAY_STREAMS] = {"libvirt", "memory", "disk"};
 
-static atomic_uint n_threads;
+struct relays {
+	atomic_uint refs; // the owner's, and one of each thread
+};
 
 struct relay_target {
 	char *host, *own_name, *munge_socket;
@@ -42,6 +44,7 @@ struct relay_target {
 
 struct stream {
 	struct stream *next;
+	struct relays *relays;
 	struct relay *relay; // NULL: of nobody
 	struct vc_client *client;
 	int fd;
@@ -49,6 +52,7 @@ struct stream {
 };
 
 struct relay {
+	struct relays *relays;
 	pthread_mutex_t lock;
 	unsigned refs;
 	bool stop;
@@ -59,6 +63,7 @@ struct relay {
 	char *cluster;
 	uint32_t rank;
 	struct stream *streams;
+	atomic_ullong sent[RELAY_STREAMS]; // bytes
 };
 
 // --- where the other vcd is -----------------------------------------------------------------------------------
@@ -98,12 +103,29 @@ struct vc_client *relay_dial(const struct relay_target *t, struct vc_error *err)
 
 // --- threads --------------------------------------------------------------------------------------------------
 
-static int start_thread(void *(*run)(void *arg), void *arg, struct vc_error *err)
+struct relays *relays_create(struct vc_error *err)
+{
+	struct relays *rs = calloc(1, sizeof(*rs));
+	if (!rs)
+		vc_error_errno(err, "relays");
+	else
+		rs->refs = 1;
+	return rs;
+}
+
+void relays_destroy(struct relays *rs)
+{
+	if (rs && --rs->refs == 0)
+		free(rs);
+}
+
+// The thread ends with relays_destroy().
+static int start_thread(struct relays *rs, void *(*run)(void *arg), void *arg, struct vc_error *err)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
-	if (n_threads++ >= RELAY_THREADS_MAX) {
-		n_threads--;
+	if (rs->refs++ > RELAY_THREADS_MAX) {
+		relays_destroy(rs);
 		return vc_error_set(err, VC_EBUSY, "%u streams are relayed already", RELAY_THREADS_MAX);
 	}
 	pthread_attr_init(&attr);
@@ -112,7 +134,7 @@ static int start_thread(void *(*run)(void *arg), void *arg, struct vc_error *err
 	pthread_attr_destroy(&attr);
 	if (rc == 0)
 		return 0;
-	n_threads--;
+	relays_destroy(rs);
 	return vc_error_set(err, rc, "relay: %s", strerror(rc));
 }
 
@@ -183,10 +205,11 @@ static struct vc_client *ask(const struct stream *s, struct vc_error *err)
 static void *stream_thread(void *arg)
 {
 	struct stream *s = arg;
+	struct relays *rs = s->relays;
 	struct vc_error err = VC_ERROR_INIT;
 	if (!s->client)
 		s->client = ask(s, &err);
-	if (!s->client || vc_client_relay(s->client, s->fd, &err) < 0)
+	if (!s->client || vc_client_relay(s->client, s->fd, s->relay ? &s->relay->sent[s->what] : NULL, &err) < 0)
 		vc_log_debug("relayed stream: %s", err.text);
 	vc_client_destroy(s->client);
 	if (s->relay)
@@ -194,16 +217,16 @@ static void *stream_thread(void *arg)
 	else
 		close(s->fd);
 	free(s);
-	n_threads--;
+	relays_destroy(rs);
 	return NULL;
 }
 
-int relay_carry(struct vc_client *client, int fd, struct vc_error *err)
+int relay_carry(struct relays *rs, struct vc_client *client, int fd, struct vc_error *err)
 {
 	struct stream *s = calloc(1, sizeof(*s));
 	if (s) {
-		*s = (struct stream){.client = client, .fd = fd};
-		if (start_thread(stream_thread, s, err) == 0)
+		*s = (struct stream){.relays = rs, .client = client, .fd = fd};
+		if (start_thread(rs, stream_thread, s, err) == 0)
 			return 0;
 		free(s);
 	} else {
@@ -224,11 +247,11 @@ static void take_stream(struct relay *r, unsigned what)
 			close(fd);
 		return;
 	}
-	*s = (struct stream){.relay = r, .fd = fd, .what = what};
+	*s = (struct stream){.relays = r->relays, .relay = r, .fd = fd, .what = what};
 	if (!enlist(s)) {
 		close(fd);
 		free(s);
-	} else if (start_thread(stream_thread, s, &err) < 0) {
+	} else if (start_thread(r->relays, stream_thread, s, &err) < 0) {
 		vc_log_warning("%s", err.text);
 		delist(s);
 		free(s);
@@ -238,6 +261,7 @@ static void take_stream(struct relay *r, unsigned what)
 static void *listen_thread(void *arg)
 {
 	struct relay *r = arg;
+	struct relays *rs = r->relays;
 	struct pollfd p[RELAY_STREAMS + 1];
 	for (unsigned i = 0; i < RELAY_STREAMS; i++)
 		p[i] = (struct pollfd){.fd = r->listen[i], .events = POLLIN};
@@ -251,7 +275,7 @@ static void *listen_thread(void *arg)
 		}
 	}
 	relay_unref(r);
-	n_threads--;
+	relays_destroy(rs);
 	return NULL;
 }
 
@@ -279,7 +303,7 @@ static int open_all(struct relay *r, const struct relay_args *args, struct vc_er
 			return -1;
 	}
 	r->refs++; // the thread's
-	if (start_thread(listen_thread, r, err) == 0)
+	if (start_thread(r->relays, listen_thread, r, err) == 0)
 		return 0;
 	r->refs--;
 	return -1;
@@ -292,6 +316,7 @@ struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struc
 		vc_error_errno(err, "relay");
 		return NULL;
 	}
+	r->relays = vcd->relays;
 	pthread_mutex_init(&r->lock, NULL);
 	r->refs = 1;
 	for (unsigned i = 0; i < RELAY_STREAMS; i++)
@@ -306,6 +331,11 @@ struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struc
 		return r;
 	relay_unref(r);
 	return NULL;
+}
+
+uint64_t relay_sent(const struct relay *r, enum relay_stream what)
+{
+	return r->sent[what];
 }
 
 void relay_destroy(struct relay *r)

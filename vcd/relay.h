@@ -13,14 +13,18 @@
 #include "libvc/error.h"
 
 struct relay;
+struct relays; // of this vcd: how many threads there are
 struct vc_client;
 struct vcd;
 
-#define RELAY_STREAMS 3
+enum relay_stream { RELAY_LIBVIRT, RELAY_MEMORY, RELAY_DISK, RELAY_STREAMS };
 #define RELAY_CONNECT_MS 10000u // to reach the other vcd
 #define RELAY_THREADS_MAX 1024u // of this vcd: streams under way
 
 extern const char *const relay_stream_names[RELAY_STREAMS]; // "libvirt", "memory", "disk": sockets in the directory, and `what`
+
+struct relays *relays_create(struct vc_error *err);
+void relays_destroy(struct relays *rs); // threads under way hold it as long as they need it
 
 struct relay_args {
 	const char *host;    // the other one
@@ -32,6 +36,7 @@ struct relay_args {
 };
 struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struct vc_error *err);
 void relay_destroy(struct relay *r); // NULL is fine
+uint64_t relay_sent(const struct relay *r, enum relay_stream what); // bytes, so far
 
 // Where another vcd is, as a thread needs it.
 struct relay_target;
@@ -40,6 +45,6 @@ void relay_target_destroy(struct relay_target *t);
 struct vc_client *relay_dial(const struct relay_target *t, struct vc_error *err); // in a thread
 
 // Carries bytes between fd (non-blocking) and the session of a call that was answered. Takes both in every case.
-int relay_carry(struct vc_client *client, int fd, struct vc_error *err);
+int relay_carry(struct relays *rs, struct vc_client *client, int fd, struct vc_error *err);
 
 #endif

@@ -144,6 +144,7 @@ struct share_move {
 	uint64_t began, retry_at, look_at, heard_at; // loop time
 	bool forced; // it was stopped for the rest
 	struct hv_progress progress;
+	uint64_t sent[RELAY_STREAMS]; // bytes to the target; all 0 when vcd was restarted meanwhile
 };
 
 // A worker's job for a migration; a migration that ends before cancels it.

@@ -117,8 +117,6 @@ static struct json_object *numbers(const struct hv_progress *p)
 {
 	struct json_object *obj = json_object_new_object();
 	vc_json_add_u64(obj, "downtime_ms", p->downtime_ms);
-	vc_json_add_u64(obj, "memory_bytes", p->processed);
-	vc_json_add_u64(obj, "disk_bytes", p->disk_processed);
 	return obj;
 }
 

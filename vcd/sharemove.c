@@ -225,9 +225,17 @@ static void stays(struct share_move *mv, const struct vc_error *why)
 
 static void tell(struct share_move *mv);
 
+static void count_sent(struct share_move *mv)
+{
+	for (unsigned i = 0; mv->relay && i < RELAY_STREAMS; i++)
+		mv->sent[i] = relay_sent(mv->relay, i);
+}
+
 static struct json_object *add_numbers(const struct share_move *mv, struct json_object *result)
 {
-	struct json_object *obj = json_object_get(result);
+	struct json_object *obj = result ? json_object_get(result) : json_object_new_object();
+	vc_json_add_u64(obj, "memory_bytes", mv->sent[RELAY_MEMORY]);
+	vc_json_add_u64(obj, "disk_bytes", mv->sent[RELAY_DISK]);
 	vc_json_add_u64(obj, "total_ms", now(mv->share) - mv->began);
 	vc_json_add_u64(obj, "rounds", mv->progress.iteration);
 	vc_json_add_bool(obj, "forced", mv->forced);
@@ -300,6 +308,7 @@ static void decide(struct share_move *mv)
 	}
 	(void)VC_FAULT("move-decided");
 	mv->stage = MOVE_TELLING;
+	count_sent(mv);
 	tell(mv);
 	relay_destroy(vc_steal(&mv->relay));
 	struct move_job *j = move_job_new(mv, &err);
@@ -523,8 +532,8 @@ static void tell_progress(struct share_move *mv)
 	const struct hv_progress *p = &mv->progress;
 	struct json_object *params = json_object_new_object();
 	char text[200];
-	snprintf(text, sizeof(text), "round %" PRIu64 ", %" PRIu64 " of %" PRIu64 " MiB of memory left, disk %" PRIu64 " of %" PRIu64 " MiB, dirties %" PRIu64 " MiB/s%s",
-		 p->iteration, p->remaining >> 20, p->total >> 20, p->disk_processed >> 20, p->disk_total >> 20, p->dirty_rate >> 20,
+	snprintf(text, sizeof(text), "round %" PRIu64 ", %" PRIu64 " of %" PRIu64 " MiB of memory left, %" PRIu64 " MiB of disk sent, dirties %" PRIu64 " MiB/s%s",
+		 p->iteration, p->remaining >> 20, p->total >> 20, mv->sent[RELAY_DISK] >> 20, p->dirty_rate >> 20,
 		 mv->forced ? ", stopped for the rest" : "");
 	vc_json_add_str(params, "host", mv->share->work->own_name);
 	vc_json_add_str(params, "phase", "migrating");
@@ -543,6 +552,7 @@ static void look_done(void *ctx, const struct vc_error *err)
 	if (err || l->force)
 		return;
 	mv->progress = l->progress;
+	count_sent(mv);
 	if (l->progress.active)
 		tell_progress(mv);
 }

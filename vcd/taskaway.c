@@ -65,7 +65,7 @@ static void taken(void *ctx, uv_stream_t *stream, struct vc_buf *pending)
 		copy = -1;
 	}
 	if (copy >= 0)
-		(void)relay_carry(vc_steal(&a->client), copy, &err);
+		(void)relay_carry(a->vcd->relays, vc_steal(&a->client), copy, &err);
 	if (err.code)
 		vc_log_warning("task of a member that has moved: %s", err.text);
 	away_free(a);

@@ -29,6 +29,7 @@
 #include "vcd/leases.h"
 #include "vcd/membership.h"
 #include "vcd/peer.h"
+#include "vcd/relay.h"
 #include "vcd/rpc.h"
 #include "vcd/server.h"
 #include "vcd/slurmcheck.h"
@@ -173,7 +174,7 @@ static int create_modules(struct vcd *vcd, struct vc_error *err)
 	if (!(vcd->rpc = rpc_create(vcd, err)) || rpc_register(vcd->rpc, methods, VC_ARRAY_LEN(methods), vcd, err) < 0)
 		return -1;
 	// the way to other vcds; its calls to the own host need the table
-	if (!(vcd->peers = peers_create(vcd, err)))
+	if (!(vcd->peers = peers_create(vcd, err)) || !(vcd->relays = relays_create(err)))
 		return -1;
 	// modules add their checks
 	if (!(vcd->check = check_create(vcd, err)) || !(vcd->slurmcheck = slurmcheck_create(vcd, err)))
@@ -377,6 +378,7 @@ void vcd_destroy(struct vcd *vcd)
 	images_destroy(vcd->images);
 	slurmcheck_destroy(vcd->slurmcheck);
 	check_destroy(vcd->check);
+	relays_destroy(vcd->relays);
 	peers_destroy(vcd->peers);
 	rpc_destroy(vcd->rpc);
 	state_close(vcd->state);

@@ -20,6 +20,7 @@ struct images;
 struct leases;
 struct membership;
 struct peers;
+struct relays;
 struct rpc;
 struct server;
 struct slurmcheck;
@@ -37,6 +38,7 @@ struct vcd {
 	struct state *state;
 	struct rpc *rpc;
 	struct peers *peers;
+	struct relays *relays; // streams to other vcds
 	struct check *check;
 	struct slurmcheck *slurmcheck;
 	struct images *images;
