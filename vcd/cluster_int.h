@@ -106,6 +106,8 @@ struct clusters {
 	struct slurmctl *slurmctl;
 	struct cluster *list;
 	uv_timer_t *sweep;
+	struct work_job *drain_look;
+	char **drained; // hosts that were evacuated as they drain
 };
 
 // cluster.c
@@ -123,6 +125,11 @@ const char *cluster_phase_name(enum cluster_phase phase);
 int cluster_phase_from_name(const char *name, enum cluster_phase *ret);
 struct vc_log_ctx cluster_log(const struct cluster *c);
 int cluster_set_hosts(struct cluster *c, struct vc_error *err); // from its plan
+// clustermove.c
+void clusters_evacuate(struct clusters *cs, const char *host); // nobody waits: what comes of it is in the log
+// clusterdrain.c
+void clusters_follow_drain(struct clusters *cs);
+void clusters_drain_stop(struct clusters *cs);
 // clusters.c
 struct cluster *clusters_find_job(struct clusters *cs, uint32_t job); // the newest incarnation
 void clusters_notify(struct cluster *c);   // tells watchers and those who wait for the start

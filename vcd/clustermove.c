@@ -13,6 +13,7 @@
 #include "libvc/json.h"
 #include "vcd/cluster_int.h"
 #include "vcd/conf.h"
+#include "vcd/fault.h"
 #include "vcd/movepolicy.h"
 #include "vcd/moveplan.h"
 #include "vcd/peer.h"
@@ -21,7 +22,7 @@
 #include "vcd/vcd.h"
 
 #define CALL_MS (SHAREMOVE_LIMIT_MS + 120000u) // host.migrate: libvirt's part, and the words around it
-#define PER_HOST 1u // migrations from or to one host at once: two on one link take as long, and leave guests longer without rest
+#define ESTIMATE_MS 40000u // host.estimate, of a loaded host
 
 enum item_state { ITEM_PLANNED, ITEM_MOVING, ITEM_MOVED, ITEM_FAILED };
 static const char *const state_names[] = {"planned", "moving", "moved", "failed"};
@@ -31,7 +32,7 @@ struct item {
 	uint32_t rank, from, to, wave;
 	enum item_state state;
 	struct peer_call *call;
-	struct json_object *numbers; // what the source told; NULL: nothing yet
+	struct json_object *numbers, *expected; // what the source told of it, and of what it would cost; NULL: nothing yet
 	char text[VC_ERROR_TEXT_MAX + 1]; // its progress, or why it failed
 };
 
@@ -40,7 +41,8 @@ struct clustermove {
 	struct rpc_request *req; // NULL: nobody waits any more
 	struct evacuation *evacuation;
 	struct item *items;
-	size_t n;
+	size_t n, asked; // sources that have not told yet what a move would cost
+	bool dry;
 	uint32_t wave;
 	struct json_object *options; // of host.migrate: policy, bandwidth_mib, downtime_ms, rounds
 	struct json_object *refused;
@@ -48,7 +50,8 @@ struct clustermove {
 
 // One cluster.evacuate: over all clusters of the host.
 struct evacuation {
-	struct rpc_request *req;
+	struct rpc_request *req; // NULL: nobody waits, or any more
+	char *host;		 // to be logged; NULL: told to the caller
 	struct json_object *clusters;
 	unsigned left;
 };
@@ -62,6 +65,7 @@ struct wish {
 	const struct clusters_place *places; // members with a host each; NULL: none
 	size_t n_places;
 	bool balance, dry;
+	uint32_t at_once; // migrations from or to one host
 };
 
 static struct vcd *vcd_of(const struct cluster *c)
@@ -147,7 +151,7 @@ static struct moveplan *make_plan(const struct cluster *c, const struct wish *w,
 		return vc_error_set(err, VC_ENOTFOUND, "job %u has other members or hosts than the policy knew", c->key.job), NULL;
 	if (w->balance)
 		moveplan_balance(hosts, plan->n_hosts, members, plan->n_members);
-	return moveplan_make(hosts, plan->n_hosts, members, plan->n_members, PER_HOST, err);
+	return moveplan_make(hosts, plan->n_hosts, members, plan->n_members, w->at_once, err);
 }
 
 // --- as JSON --------------------------------------------------------------------------------------------------
@@ -174,6 +178,8 @@ static struct json_object *item_to_json(const struct cluster *c, const struct it
 		vc_json_add_u64(obj, "memory_mib", m->mem_mib);
 	if (it->numbers)
 		vc_json_add(obj, "numbers", json_object_get(it->numbers));
+	if (it->expected)
+		vc_json_add(obj, "expected", json_object_get(it->expected));
 	return obj;
 }
 
@@ -190,7 +196,7 @@ static struct json_object *to_json(const struct clustermove *mv)
 
 struct json_object *cluster_moves_to_json(const struct cluster *c)
 {
-	return c->move ? to_json(c->move) : NULL;
+	return c->move && !c->move->dry ? to_json(c->move) : NULL;
 }
 
 // For the database: what has still to be done.
@@ -199,7 +205,7 @@ struct json_object *cluster_moves_save(const struct cluster *c)
 	struct json_object *obj = json_object_new_object(), *list = json_object_new_array();
 	for (size_t i = 0; i < c->move->n; i++) {
 		const struct item *it = &c->move->items[i];
-		if (it->state > ITEM_MOVING)
+		if (it->state > ITEM_MOVING || c->move->dry)
 			continue;
 		struct json_object *item = json_object_new_object();
 		vc_json_add_u64(item, "rank", it->rank);
@@ -216,6 +222,8 @@ struct json_object *cluster_moves_save(const struct cluster *c)
 
 static void evacuated(struct evacuation *e, struct json_object *result)
 {
+	if (result && e->host)
+		vc_log_notice("host %s drains: %s", e->host, json_object_to_json_string_ext(result, JSON_C_TO_STRING_PLAIN));
 	if (result)
 		json_object_array_add(e->clusters, result);
 	if (--e->left)
@@ -226,6 +234,7 @@ static void evacuated(struct evacuation *e, struct json_object *result)
 		rpc_finish(e->req, answer, NULL);
 	}
 	json_object_put(e->clusters);
+	free(e->host);
 	free(e);
 }
 
@@ -235,6 +244,7 @@ static void destroy(struct clustermove *mv)
 	for (size_t i = 0; i < mv->n; i++) {
 		peer_cancel(mv->items[i].call);
 		json_object_put(mv->items[i].numbers);
+		json_object_put(mv->items[i].expected);
 	}
 	free(mv->items);
 	json_object_put(mv->options);
@@ -299,6 +309,7 @@ static void item_done(void *ctx, struct json_object *result, const struct vc_err
 	struct clustermove *mv = it->owner;
 	struct vc_log_ctx log = cluster_log(mv->cluster);
 	it->call = NULL;
+	(void)VC_FAULT("move-done");
 	it->state = err ? ITEM_FAILED : ITEM_MOVED;
 	it->numbers = err ? NULL : json_object_get(result);
 	snprintf(it->text, sizeof(it->text), "%s", err ? err->text : "");
@@ -326,15 +337,22 @@ static void item_notify(void *ctx, const char *method, struct json_object *param
 		rpc_notify(it->owner->req, "cluster.moving", item_to_json(it->owner->cluster, it));
 }
 
-static int begin(struct item *it, struct vc_error *err)
+static struct json_object *params_of(const struct item *it)
 {
-	const struct cluster *c = it->owner->cluster;
-	vc_autojson struct json_object *params = json_object_new_object();
+	struct json_object *params = json_object_new_object();
 	json_object_object_foreach(it->owner->options, key, value) {
 		vc_json_add(params, key, json_object_get(value));
 	}
-	vc_json_add_str(params, "cluster", c->id);
+	vc_json_add_str(params, "cluster", it->owner->cluster->id);
 	vc_json_add_u64(params, "rank", it->rank);
+	return params;
+}
+
+static int begin(struct item *it, struct vc_error *err)
+{
+	const struct cluster *c = it->owner->cluster;
+	vc_autojson struct json_object *params = params_of(it);
+	(void)VC_FAULT("move-step");
 	vc_json_add_str(params, "to", c->plan->hosts[it->to].name);
 	struct peer_args args = {.host = c->plan->hosts[it->from].name, .method = "host.migrate", .params = params, .timeout_ms = CALL_MS,
 				 .trace = c->trace, .again = true, .notify = item_notify, .done = item_done, .ctx = it};
@@ -413,7 +431,8 @@ static int check_ready(const struct cluster *c, struct vc_error *err)
 	if (c->suspended == CLUSTER_SUSPENDED)
 		return vc_error_set(err, VC_EBUSY, "job %u is suspended, and its machines are paused", c->key.job);
 	if (c->move)
-		return vc_error_set(err, VC_EBUSY, "members of job %u are moving already (vcctl show %u)", c->key.job, c->key.job);
+		return vc_error_set(err, VC_EBUSY, c->move->dry ? "a dry run for job %u is being made: try again" :
+				    "members of job %u are moving already (vcctl show)", c->key.job);
 	return 0;
 }
 
@@ -435,6 +454,52 @@ static void start(struct clustermove *mv)
 	mv->cluster->move = mv;
 	save(mv->cluster);
 	next_wave(mv);
+}
+
+// --- a dry run ------------------------------------------------------------------------------------------------
+
+static void over(struct clustermove *mv)
+{
+	struct cluster *c = mv->cluster;
+	answer(mv, NULL);
+	destroy(mv);
+	clusters_notify(c);
+}
+
+static void estimated(void *ctx, struct json_object *result, const struct vc_error *err)
+{
+	struct item *it = ctx;
+	it->call = NULL;
+	it->expected = json_object_get(result);
+	if (err)
+		snprintf(it->text, sizeof(it->text), "%s", err->text);
+	if (--it->owner->asked == 0)
+		over(it->owner);
+}
+
+static void ask_expected(struct item *it)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	const struct cluster *c = it->owner->cluster;
+	vc_autojson struct json_object *params = params_of(it);
+	struct peer_args args = {.host = c->plan->hosts[it->from].name, .method = "host.estimate", .params = params, .timeout_ms = ESTIMATE_MS,
+				 .trace = c->trace, .done = estimated, .ctx = it};
+	it->call = peer_call(vcd_of(c)->peers, &args, &err);
+	if (it->call)
+		it->owner->asked++;
+	else
+		snprintf(it->text, sizeof(it->text), "%s", err.text);
+}
+
+// Nothing moves, and until the sources have answered nothing else of this cluster does.
+static void start_dry(struct clustermove *mv)
+{
+	mv->dry = true;
+	mv->cluster->move = mv;
+	for (size_t i = 0; i < mv->n; i++)
+		ask_expected(&mv->items[i]);
+	if (!mv->asked)
+		over(mv);
 }
 
 // --- a controller that was restarted --------------------------------------------------------------------------
@@ -471,10 +536,10 @@ void cluster_moves_resume(struct cluster *c)
 
 // --- the methods ----------------------------------------------------------------------------------------------
 
-static int read_options(struct json_object *params, struct json_object **ret, struct vc_error *err)
+static int read_options(struct json_object *params, struct json_object **ret, uint32_t *ret_at_once, struct vc_error *err)
 {
 	static const char *const numbers[] = {"bandwidth_mib", "downtime_ms", "rounds"};
-	const char *policy = "pre-copy";
+	const char *policy = "auto";
 	enum move_policy ignored;
 	vc_autojson struct json_object *options = json_object_new_object();
 	if (vc_json_str_opt(params, "policy", 32, &policy, err) < 0 || move_policy_from_name(policy, &ignored, err) < 0)
@@ -487,6 +552,9 @@ static int read_options(struct json_object *params, struct json_object **ret, st
 		if (value)
 			vc_json_add_u64(options, numbers[i], value);
 	}
+	uint64_t bandwidth = 0;
+	(void)vc_json_u64_opt(options, "bandwidth_mib", UINT64_MAX, &bandwidth, NULL);
+	*ret_at_once = move_at_once(bandwidth);
 	*ret = vc_steal(&options);
 	return 0;
 }
@@ -522,19 +590,22 @@ int cluster_migrate(struct cluster *c, struct rpc_request *req, struct vc_error 
 	vc_autojson struct json_object *options = NULL;
 	struct wish w = {0};
 	struct clustermove *mv = NULL;
-	if (check_ready(c, err) == 0 && read_options(rpc_params(req), &options, err) == 0 && read_wish(c, rpc_params(req), &w, err) == 0)
+	if (check_ready(c, err) == 0 && read_options(rpc_params(req), &options, &w.at_once, err) == 0 && read_wish(c, rpc_params(req), &w, err) == 0)
 		mv = plan_moves(c, &w, options, err);
 	free(w.ranks);
 	if (!mv)
 		return -1;
-	if (w.dry || !mv->n) {
+	if (!mv->n) {
 		rpc_reply(req, to_json(mv));
 		destroy(mv);
 		return 0;
 	}
 	mv->req = req;
 	rpc_on_cancel(req, canceled, mv);
-	start(mv);
+	if (w.dry)
+		start_dry(mv);
+	else
+		start(mv);
 	return 0;
 }
 
@@ -581,14 +652,26 @@ static void evacuate_cluster(struct evacuation *e, struct cluster *c, const stru
 	struct vc_error err = VC_ERROR_INIT;
 	struct clustermove *mv = plan_moves(c, w, options, &err);
 	e->left++;
-	if (!mv || w->dry || !mv->n) {
+	if (!mv || !mv->n) {
 		evacuated(e, mv ? to_json(mv) : refusal(c, &err));
 		if (mv)
 			destroy(mv);
 		return;
 	}
 	mv->evacuation = e;
-	start(mv);
+	if (w->dry)
+		start_dry(mv);
+	else
+		start(mv);
+}
+
+static void evacuate_all(struct evacuation *e, struct clusters *cs, const struct wish *w, struct json_object *options)
+{
+	for (struct cluster *c = cs->list; c; c = c->next) {
+		if (has_members(c, w->leave) && c->phase < CLUSTER_FAILING)
+			evacuate_cluster(e, c, w, options);
+	}
+	evacuated(e, NULL);
 }
 
 int cluster_evacuate(struct clusters *cs, struct rpc_request *req, struct vc_error *err)
@@ -597,17 +680,27 @@ int cluster_evacuate(struct clusters *cs, struct rpc_request *req, struct vc_err
 	struct wish w = {0};
 	struct json_object *params = rpc_params(req);
 	if (vc_json_str(params, "host", VC_HOSTNAME_MAX, &w.leave, err) < 0 || vc_json_bool_opt(params, "dry_run", &w.dry, err) < 0 ||
-	    read_options(params, &options, err) < 0)
+	    read_options(params, &options, &w.at_once, err) < 0)
 		return -1;
 	struct evacuation *e = calloc(1, sizeof(*e));
 	if (!e)
 		return vc_error_errno(err, "evacuate");
 	*e = (struct evacuation){.req = req, .clusters = json_object_new_array(), .left = 1};
 	rpc_on_cancel(req, evacuation_canceled, e);
-	for (struct cluster *c = cs->list; c; c = c->next) {
-		if (has_members(c, w.leave) && c->phase < CLUSTER_FAILING)
-			evacuate_cluster(e, c, &w, options);
-	}
-	evacuated(e, NULL);
+	evacuate_all(e, cs, &w, options);
 	return 0;
+}
+
+void clusters_evacuate(struct clusters *cs, const char *host)
+{
+	vc_autojson struct json_object *options = json_object_new_object();
+	struct wish w = {.leave = host, .at_once = move_at_once(0)};
+	struct evacuation *e = calloc(1, sizeof(*e));
+	if (!e || !(e->host = strdup(host))) {
+		free(e);
+		return; // at the next drain
+	}
+	e->clusters = json_object_new_array();
+	e->left = 1;
+	evacuate_all(e, cs, &w, options);
 }

@@ -521,6 +521,7 @@ static void sweep(uv_timer_t *timer)
 		if (!someone_waits(c, CLUSTER_WAIT_READY))
 			cluster_check_job(c);
 	}
+	clusters_follow_drain(cs);
 }
 
 static int take_back_row(const struct state_cluster *row, void *ctx)
@@ -620,6 +621,7 @@ void clusters_stop(struct clusters *cs)
 		}
 		cluster_destroy(cs->list);
 	}
+	clusters_drain_stop(cs);
 	if (cs->sweep)
 		uv_close((uv_handle_t *)cs->sweep, closed_timer);
 	cs->sweep = NULL;

@@ -336,14 +336,24 @@ static int read_fencing(struct conf *conf, const struct option *o, const char *t
 	return 0;
 }
 
-static int read_report_dead(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+static int read_yes_no(bool *ret, const struct option *o, const char *text, struct vc_error *err)
 {
 	static const struct choice choices[] = {{"no", 0}, {"yes", 1}};
 	int value = 0;
 	if (read_choice(choices, VC_ARRAY_LEN(choices), o, text, &value, err) < 0)
 		return -1;
-	conf->report_dead = value;
+	*ret = value;
 	return 0;
+}
+
+static int read_report_dead(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+{
+	return read_yes_no(&conf->report_dead, o, text, err);
+}
+
+static int read_drain(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
+{
+	return read_yes_no(&conf->drain_evacuates, o, text, err);
 }
 
 static int read_log_level(struct conf *conf, const struct option *o, const char *text, struct vc_error *err)
@@ -408,6 +418,7 @@ static const struct option options[] = {
 	OWN("fencing", read_fencing, "mark"),
 	PATH("view-hook", view_hook, ""),
 	OWN("report-dead-hosts", read_report_dead, "no"),
+	OWN("drain-evacuates", read_drain, "no"),
 	TEXT("qemu-user", qemu_user, ""),
 	MIB("overhead-mem", overhead_mib, "96M", 0, 1u << 20), // a 192 MiB guest under TCG held 280 MB when measured
 	NUMBER("overhead-percent", overhead_percent, "2", 0, 100),

@@ -62,6 +62,7 @@ struct conf {
 	enum conf_hypervisor hypervisor;
 	enum conf_link guest_link; // (start) guest-link: auto is vsock where this host offers it
 	char *view_hook;	   // view-hook: an executable for each new view; "" is none
+	bool drain_evacuates;	   // drain-evacuates: members leave a host that is drained in Slurm
 	bool report_dead;	   // report-dead-hosts: to Slurm, as DOWN
 	enum conf_fencing fencing; // fencing: of machines whose host may not call their view valid
 	char *qemu_user;	   // qemu-user: who owns overlays and sockets that QEMU opens; "" is root

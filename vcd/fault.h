@@ -9,7 +9,9 @@
 // The points: a cluster's phases on the controller (cluster.c), after each was saved; the steps of a host's share
 // (share.c) before they run, and "undo-STEP" before they are undone; "pin" in the worker of the step image; around the
 // calls of libvirt (hv.c) "hv-connect", "hv-look" and "hv-create" (of a start), "hv-created" (fail: the answer got lost),
-// "hv-kill"; of leases "leases-save" before the book is saved, "lease-submitted" when slurmctld has taken a job.
+// "hv-kill"; of leases "leases-save" before the book is saved, "lease-submitted" when slurmctld has taken a job;
+// of a member that moves "move-step" and "move-done" on the controller, "move-ask" (the target), "move-copy", "move-decide",
+// "move-decided" and "move-told" at its source, "move-come", "move-arrive" (a worker) and "move-run" at its target.
 #ifndef VCD_FAULT_H
 #define VCD_FAULT_H
 

@@ -30,6 +30,7 @@
 #include "vcd/peer.h"
 #include "vcd/rpc.h"
 #include "vcd/share.h"
+#include "vcd/sharemove.h"
 #include "vcd/state.h"
 #include "vcd/task.h"
 #include "vcd/vcd.h"
@@ -350,9 +351,12 @@ static void on_hv_event(void *ctx, const char *domain, enum hv_event event, cons
 	uint32_t rank;
 	if (event == HV_LOST) // and with it perhaps events
 		h->poll_at = 0;
-	struct share *s = event == HV_STOPPED || event == HV_CRASHED ? find_domain(h, domain, &rank) : NULL;
-	if (s)
+	bool ended = event == HV_STOPPED || event == HV_CRASHED;
+	struct share *s = ended || event == HV_PAUSED ? find_domain(h, domain, &rank) : NULL;
+	if (s && ended)
 		share_domain_stopped(s, rank, reason);
+	else if (s)
+		share_domain_paused(s, rank);
 }
 
 static void poll_done(struct host *h, char *const *running, const struct vc_error *err)

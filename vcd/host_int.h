@@ -76,6 +76,7 @@ void host_remember_usage(struct host *h, struct share *s); // of a released one,
 
 // hostmove.c
 int host_migrate(struct rpc_request *req, void *ctx, struct vc_error *err);
+int host_estimate(struct rpc_request *req, void *ctx, struct vc_error *err);
 int host_incoming(struct rpc_request *req, void *ctx, struct vc_error *err);
 int host_arrived(struct rpc_request *req, void *ctx, struct vc_error *err);
 int host_drop(struct rpc_request *req, void *ctx, struct vc_error *err);

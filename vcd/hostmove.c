@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// The host's methods for members that move: host.migrate at the source; host.incoming, host.stream, host.arrived and
+// The host's methods for members that move: host.migrate and host.estimate at the source; host.incoming, host.stream, host.arrived and
 // host.drop at the target; host.moving at the source again. What they do is in sharemove.c and sharecome.c.
 #include <inttypes.h>
 #include <string.h>
@@ -26,19 +26,32 @@ static struct share *param_member(struct host *h, struct rpc_request *req, uint3
 	return s;
 }
 
+static int param_how(struct json_object *params, struct share_migrate *ret, struct vc_error *err)
+{
+	const char *policy = "auto";
+	if (vc_json_str_opt(params, "policy", 32, &policy, err) < 0 || move_policy_from_name(policy, &ret->policy, err) < 0 ||
+	    vc_json_u64_opt(params, "bandwidth_mib", 1u << 20, &ret->bandwidth_mib, err) < 0 ||
+	    vc_json_u64_opt(params, "downtime_ms", 1u << 20, &ret->downtime_ms, err) < 0 ||
+	    vc_json_u64_opt(params, "rounds", 1u << 20, &ret->rounds, err) < 0)
+		return -1;
+	return 0;
+}
+
 int host_migrate(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct json_object *params = rpc_params(req);
 	struct share_migrate args = {0};
-	const char *policy = "pre-copy";
 	struct share *s = param_member(ctx, req, &args.rank, err);
-	if (!s || vc_json_str(params, "to", VC_HOSTNAME_MAX, &args.to, err) < 0 ||
-	    vc_json_str_opt(params, "policy", 32, &policy, err) < 0 || move_policy_from_name(policy, &args.policy, err) < 0 ||
-	    vc_json_u64_opt(params, "bandwidth_mib", 1u << 20, &args.bandwidth_mib, err) < 0 ||
-	    vc_json_u64_opt(params, "downtime_ms", 1u << 20, &args.downtime_ms, err) < 0 ||
-	    vc_json_u64_opt(params, "rounds", 1u << 20, &args.rounds, err) < 0)
+	if (!s || vc_json_str(params, "to", VC_HOSTNAME_MAX, &args.to, err) < 0 || param_how(params, &args, err) < 0)
 		return -1;
 	return share_migrate(s, &args, req, err);
+}
+
+int host_estimate(struct rpc_request *req, void *ctx, struct vc_error *err)
+{
+	struct share_migrate args = {0};
+	struct share *s = param_member(ctx, req, &args.rank, err);
+	return s && param_how(rpc_params(req), &args, err) == 0 ? share_estimate(s, &args, req, err) : -1;
 }
 
 // Whether the memory of one more member is there.
@@ -83,8 +96,11 @@ int host_moving(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	uint32_t rank;
 	struct share *s = param_member(ctx, req, &rank, err);
-	if (!s)
+	bool complete = false;
+	if (!s || vc_json_bool_opt(rpc_params(req), "complete", &complete, err) < 0)
 		return -1;
+	if (complete && share_complete(s, rank, req))
+		return 0;
 	struct json_object *result = json_object_new_object();
 	vc_json_add_str(result, "where", share_where(s, rank));
 	rpc_reply(req, result);

@@ -571,7 +571,7 @@ static const struct {
 	{"host.prepare", prepare}, {"host.boot", boot},		  {"host.view", view},	   {"host.fail", fail_cluster},
 	{"host.pause", pause_cluster}, {"host.plan", next_plan}, {"host.join", join_cluster}, {"host.leave", leave_cluster},
 	{"host.load", load},
-	{"host.migrate", host_migrate}, {"host.incoming", host_incoming},
+	{"host.migrate", host_migrate}, {"host.estimate", host_estimate}, {"host.incoming", host_incoming},
 	{"host.arrived", host_arrived}, {"host.drop", host_drop}, {"host.moving", host_moving},
 	{"host.release", release}, {"host.inventory", inventory}, {"share.release", share_release_method},
 };
@@ -655,6 +655,7 @@ static const struct rpc_method methods[] = {
 	{"share.release", RPC_ROOT, RPC_HOST, 0, gate},
 	{"host.migrate", RPC_PEER, RPC_HOST, 0, gate},	 {"host.incoming", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.arrived", RPC_PEER, RPC_HOST, 0, gate},	 {"host.drop", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.estimate", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.moving", RPC_PEER, RPC_HOST, 0, gate},	 {"host.stream", RPC_PEER, RPC_HOST, RPC_DATA, host_stream},
 };
 

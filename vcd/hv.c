@@ -150,6 +150,8 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
 		return 0;
 	if (event == VIR_DOMAIN_EVENT_STARTED)
 		queue_event(opaque, name, HV_STARTED, "started");
+	else if (event == VIR_DOMAIN_EVENT_SUSPENDED && detail == VIR_DOMAIN_EVENT_SUSPENDED_PAUSED)
+		queue_event(opaque, name, HV_PAUSED, "paused");
 	else if (event == VIR_DOMAIN_EVENT_CRASHED)
 		queue_event(opaque, name, HV_CRASHED, "the guest's kernel panicked");
 	else if (event == VIR_DOMAIN_EVENT_STOPPED)
@@ -542,16 +544,21 @@ static ssize_t read_small(const char *path, char *buf, size_t len)
 	return n;
 }
 
-// Of the process that libvirt's pid file names.
+int hv_pid(const char *name, uint64_t *ret)
+{
+	char path[256], text[32];
+	snprintf(path, sizeof(path), HV_PID_DIR "/%s.pid", name);
+	if (read_small(path, text, sizeof(text)) <= 0)
+		return -1;
+	text[strcspn(text, "\n")] = '\0';
+	return vc_parse_u64("pid", text, 1, INT32_MAX, ret, NULL);
+}
+
 static void read_memory(const char *name, struct hv_usage *ret)
 {
 	char path[256], text[4096];
 	uint64_t pid;
-	snprintf(path, sizeof(path), HV_PID_DIR "/%s.pid", name);
-	if (read_small(path, text, sizeof(text)) <= 0)
-		return;
-	text[strcspn(text, "\n")] = '\0';
-	if (vc_parse_u64("pid", text, 1, INT32_MAX, &pid, NULL) < 0)
+	if (hv_pid(name, &pid) < 0)
 		return;
 	snprintf(path, sizeof(path), "/proc/%" PRIu64 "/status", pid);
 	if (read_small(path, text, sizeof(text)) <= 0)

@@ -40,7 +40,8 @@ struct hv_domain {
 
 // What happened to a domain of ours; delivered on the loop thread.
 // HV_LOST: to libvirtd itself, domain is "".
-enum hv_event { HV_STARTED, HV_STOPPED, HV_CRASHED, HV_LOST };
+// HV_PAUSED: also when a migration brought it and it waits for leave to run.
+enum hv_event { HV_STARTED, HV_PAUSED, HV_STOPPED, HV_CRASHED, HV_LOST };
 typedef void (*hv_event_fn)(void *ctx, const char *domain, enum hv_event event, const char *reason);
 
 // Starts libvirt's event thread; no connection is made yet. fn may be NULL (no events, loop may be NULL).
@@ -85,6 +86,15 @@ struct hv_probe {
 };
 int hv_probe(struct hv *hv, const struct hv_probe *probe, bool *ret_kvm, struct vc_error *err);
 
+// --- hvmeasure.c ---
+
+struct hv_memory {
+	uint64_t touched;    // bytes: what the guest has ever written
+	uint64_t dirty_rate; // bytes a second, now
+};
+// Takes a second, and what QEMU needs to compare. After an error dirty_rate is 0.
+int hv_measure(struct hv *hv, const char *name, struct hv_memory *ret, struct vc_error *err);
+
 // --- hvmigrate.c: to another host's libvirtd, over unix sockets that somebody relays ---
 
 struct hv_migration {
@@ -111,7 +121,11 @@ int hv_progress_done(struct hv *hv, const char *name, struct hv_progress *ret, s
 int hv_force_end(struct hv *hv, const char *name, struct vc_error *err); // of the pre-copy: the guest is stopped for the rest
 // Ends a migration that nobody leads any more. *ret_here: the domain is still here, and goes on.
 int hv_settle(struct hv *hv, const char *name, bool *ret_here, struct vc_error *err);
-// A domain that came and waits runs from now on. VC_ENOTFOUND: it is not there, or not complete.
+// Whether a domain that is being migrated from here has stopped for that.
+int hv_is_stopped(struct hv *hv, const char *name, struct vc_error *err);
+// Kills the domain's QEMU, without libvirt: it never runs again, whatever libvirt is at.
+int hv_kill_process(const char *name, struct vc_error *err);
+// A domain that came: complete, and with `run` it runs from now on. VC_ENOTFOUND: it is not there; VC_EBUSY: not complete.
 int hv_arrive(struct hv *hv, const char *name, bool run, struct vc_error *err);
 
 #endif

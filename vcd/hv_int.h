@@ -23,6 +23,8 @@ int hv_call(struct hv *hv, const struct hv_manner *manner, hv_call_fn run, void 
 // With libvirt's own words behind the text; -1.
 int __attribute__((format(printf, 2, 3))) hv_error(struct vc_error *err, const char *fmt, ...);
 
+int hv_pid(const char *name, uint64_t *ret); // of the process that libvirt's pid file names
+
 static inline void hv_free_domain(virDomainPtr *dom)
 {
 	if (*dom)

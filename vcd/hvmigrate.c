@@ -3,7 +3,9 @@
 //
 // The domain arrives paused: it is vcd, not libvirt, that lets it run, when the source's vcd has written down that it is
 // gone. So a connection that breaks between "finish" and its answer never makes two running copies.
+#include <inttypes.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,6 +17,10 @@
 
 #define SETTLE_TRIES 300	// an abort takes milliseconds; QEMU's last round may take seconds
 #define SETTLE_MS 100
+#define ARRIVE_TRIES 200 // libvirt at the target has said that the domain is there, and ends its job
+#define ARRIVE_MS 5
+#define MULTIFD_STREAMS 2
+#define ZSTD_LIBVIRT 9001000ul // the first version that can compress those
 #define XBZRLE_CACHE (64ull << 20) // bytes, of the source's QEMU while it migrates
 
 #define auto_domain __attribute__((cleanup(hv_free_domain)))
@@ -43,17 +49,35 @@ static int add_socket(struct params *p, const char *key, const char *path)
 	return add_str(p, key, uri);
 }
 
-static unsigned long flags_of(const struct hv_migration *m)
+static unsigned long flags_of(const struct hv_migration *m, bool zstd)
 {
 	unsigned long flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_NON_SHARED_INC | VIR_MIGRATE_PAUSED;
 	if (m->policy == MOVE_CONVERGE)
 		flags |= VIR_MIGRATE_AUTO_CONVERGE;
 	if (m->policy == MOVE_COMPRESS)
 		flags |= VIR_MIGRATE_COMPRESSED;
+	if (m->policy == MOVE_MULTIFD)
+		flags |= VIR_MIGRATE_PARALLEL;
+	if (m->policy == MOVE_MULTIFD && zstd)
+		flags |= VIR_MIGRATE_COMPRESSED;
 	return flags;
 }
 
-static int fill_params(struct params *p, const struct hv_migration *m)
+static int fill_compression(struct params *p, const struct hv_migration *m, bool zstd)
+{
+	if (m->policy == MOVE_MULTIFD) {
+		if (virTypedParamsAddInt(&p->list, &p->n, &p->max, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS, MULTIFD_STREAMS) < 0)
+			return -1;
+		return zstd ? add_str(p, VIR_MIGRATE_PARAM_COMPRESSION, "zstd") : 0;
+	}
+	if (m->policy != MOVE_COMPRESS)
+		return 0;
+	if (virTypedParamsAddULLong(&p->list, &p->n, &p->max, VIR_MIGRATE_PARAM_COMPRESSION_XBZRLE_CACHE, XBZRLE_CACHE) < 0)
+		return -1;
+	return add_str(p, VIR_MIGRATE_PARAM_COMPRESSION, "xbzrle");
+}
+
+static int fill_params(struct params *p, const struct hv_migration *m, bool zstd)
 {
 	if (add_str(p, VIR_MIGRATE_PARAM_DEST_XML, m->xml) < 0 || add_socket(p, VIR_MIGRATE_PARAM_URI, m->memory) < 0 ||
 	    add_socket(p, VIR_MIGRATE_PARAM_DISKS_URI, m->disk) < 0)
@@ -61,11 +85,13 @@ static int fill_params(struct params *p, const struct hv_migration *m)
 	if (m->bandwidth_mib &&
 	    virTypedParamsAddULLong(&p->list, &p->n, &p->max, VIR_MIGRATE_PARAM_BANDWIDTH, m->bandwidth_mib) < 0)
 		return -1;
-	if (m->policy != MOVE_COMPRESS)
-		return 0;
-	if (virTypedParamsAddULLong(&p->list, &p->n, &p->max, VIR_MIGRATE_PARAM_COMPRESSION_XBZRLE_CACHE, XBZRLE_CACHE) < 0)
-		return -1;
-	return add_str(p, VIR_MIGRATE_PARAM_COMPRESSION, "xbzrle");
+	return fill_compression(p, m, zstd);
+}
+
+static bool can_zstd(virConnectPtr conn)
+{
+	unsigned long version = 0;
+	return virConnectGetLibVersion(conn, &version) == 0 && version >= ZSTD_LIBVIRT;
 }
 
 static int migrate_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
@@ -77,12 +103,13 @@ static int migrate_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_e
 	auto_domain virDomainPtr dom = virDomainLookupByName(conn, m->name);
 	if (!dom)
 		return hv_error(err, "domain %s", m->name);
-	if (fill_params(&p, m) < 0)
+	bool zstd = can_zstd(conn);
+	if (fill_params(&p, m, zstd) < 0)
 		return hv_error(err, "migration of domain %s", m->name);
 	if (m->downtime_ms)
 		(void)virDomainMigrateSetMaxDowntime(dom, m->downtime_ms, 0); // its own default is 300 ms
 	snprintf(uri, sizeof(uri), "qemu+unix:///system?socket=%s", m->libvirt);
-	if (virDomainMigrateToURI3(dom, uri, p.list, (unsigned)p.n, (unsigned)flags_of(m)) < 0)
+	if (virDomainMigrateToURI3(dom, uri, p.list, (unsigned)p.n, (unsigned)flags_of(m, zstd)) < 0)
 		return hv_error(err, "libvirt cannot migrate the domain");
 	return 0;
 }
@@ -205,6 +232,30 @@ int hv_settle(struct hv *hv, const char *name, bool *ret_here, struct vc_error *
 	return hv_call(hv, &hv_once, settle_run, &a, err);
 }
 
+static int stopped_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
+{
+	const char *name = ctx;
+	int state, reason;
+	(void)hv;
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
+	if (!dom || virDomainGetState(dom, &state, &reason, 0) < 0)
+		return hv_error(err, "domain %s", name);
+	return state == VIR_DOMAIN_PAUSED ? 0 : vc_error_set(err, VC_EBUSY, "domain %s runs", name);
+}
+
+int hv_is_stopped(struct hv *hv, const char *name, struct vc_error *err)
+{
+	return hv_call(hv, &hv_once, stopped_run, (void *)name, err);
+}
+
+int hv_kill_process(const char *name, struct vc_error *err)
+{
+	uint64_t pid;
+	if (hv_pid(name, &pid) < 0)
+		return vc_error_set(err, VC_ENOTFOUND, "domain %s has no process", name);
+	return kill((pid_t)pid, SIGKILL) < 0 ? vc_error_errno(err, "kill process %" PRIu64 " of domain %s", pid, name) : 0;
+}
+
 struct arrive_args {
 	const char *name;
 	bool run;
@@ -220,6 +271,8 @@ static int arrive_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_er
 		return vc_error_set(err, VC_ENOTFOUND, "domain %s did not come", a->name);
 	if (!dom || virDomainGetState(dom, &state, &reason, 0) < 0)
 		return hv_error(err, "domain %s", a->name);
+	for (int i = 0; has_job(dom) && i < ARRIVE_TRIES; i++)
+		poll(NULL, 0, ARRIVE_MS);
 	if (has_job(dom))
 		return vc_error_set(err, VC_EBUSY, "domain %s is still on its way", a->name);
 	if (!a->run || state == VIR_DOMAIN_RUNNING)

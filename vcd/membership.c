@@ -596,6 +596,12 @@ bool membership_lacks_plan(const struct membership_cluster *c)
 	return c->lacking;
 }
 
+bool membership_host_is_gone(const struct membership_cluster *c, uint32_t host)
+{
+	uint32_t at = hostview_find(c->view, host);
+	return at != HOSTVIEW_NONE && c->view->hosts[at].state == HV_GONE;
+}
+
 bool membership_is_removed(const struct membership_cluster *c)
 {
 	return c->removed;

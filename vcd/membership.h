@@ -47,6 +47,7 @@ int membership_forget(struct membership *m, const char *cluster, struct vc_error
 
 void membership_plan(struct membership_cluster *c, const struct plan *plan); // the next one; as above
 bool membership_lacks_plan(const struct membership_cluster *c); // its newest view is not told yet
+bool membership_host_is_gone(const struct membership_cluster *c, uint32_t host); // by its index in the plan, in the view
 bool membership_is_removed(const struct membership_cluster *c); // also of a record of an earlier vcd
 void membership_ask_in(struct membership_cluster *c); // after `removed`: it is to come back
 

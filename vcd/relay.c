@@ -48,12 +48,14 @@ struct stream {
 	struct relay *relay; // NULL: of nobody
 	struct vc_client *client;
 	int fd;
-	unsigned what;
+	unsigned what, turn;
 };
 
 struct relay {
 	struct relays *relays;
 	pthread_mutex_t lock;
+	pthread_cond_t served_one;
+	unsigned turns[RELAY_STREAMS], served[RELAY_STREAMS]; // connections are made there in the order in which they came
 	unsigned refs;
 	bool stop;
 	int wake; // eventfd
@@ -138,7 +140,15 @@ static int start_thread(struct relays *rs, void *(*run)(void *arg), void *arg, s
 	return vc_error_set(err, rc, "relay: %s", strerror(rc));
 }
 
-static void relay_unref(struct relay *r)
+struct relay *relay_ref(struct relay *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->refs++;
+	pthread_mutex_unlock(&r->lock);
+	return r;
+}
+
+void relay_unref(struct relay *r)
 {
 	pthread_mutex_lock(&r->lock);
 	unsigned left = --r->refs;
@@ -154,6 +164,7 @@ static void relay_unref(struct relay *r)
 		close(r->wake);
 	relay_target_destroy(r->target);
 	free(r->cluster);
+	pthread_cond_destroy(&r->served_one);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
@@ -166,6 +177,7 @@ static bool enlist(struct stream *s)
 	bool go = !r->stop;
 	if (go) {
 		r->refs++;
+		s->turn = r->turns[s->what]++;
 		s->next = r->streams;
 		r->streams = s;
 	}
@@ -202,13 +214,34 @@ static struct vc_client *ask(const struct stream *s, struct vc_error *err)
 	return vc_steal(&c);
 }
 
+static void serve(struct stream *s)
+{
+	pthread_mutex_lock(&s->relay->lock);
+	s->relay->served[s->what]++;
+	pthread_cond_broadcast(&s->relay->served_one);
+	pthread_mutex_unlock(&s->relay->lock);
+}
+
+// QEMU tells the first of several connections from the others by their order. No longer than those before it take to be made.
+static struct vc_client *ask_in_turn(struct stream *s, struct vc_error *err)
+{
+	struct relay *r = s->relay;
+	pthread_mutex_lock(&r->lock);
+	while (r->served[s->what] < s->turn)
+		pthread_cond_wait(&r->served_one, &r->lock);
+	pthread_mutex_unlock(&r->lock);
+	struct vc_client *c = ask(s, err);
+	serve(s);
+	return c;
+}
+
 static void *stream_thread(void *arg)
 {
 	struct stream *s = arg;
 	struct relays *rs = s->relays;
 	struct vc_error err = VC_ERROR_INIT;
 	if (!s->client)
-		s->client = ask(s, &err);
+		s->client = ask_in_turn(s, &err);
 	if (!s->client || vc_client_relay(s->client, s->fd, s->relay ? &s->relay->sent[s->what] : NULL, &err) < 0)
 		vc_log_debug("relayed stream: %s", err.text);
 	vc_client_destroy(s->client);
@@ -253,6 +286,7 @@ static void take_stream(struct relay *r, unsigned what)
 		free(s);
 	} else if (start_thread(r->relays, stream_thread, s, &err) < 0) {
 		vc_log_warning("%s", err.text);
+		serve(s);
 		delist(s);
 		free(s);
 	}
@@ -318,6 +352,7 @@ struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struc
 	}
 	r->relays = vcd->relays;
 	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->served_one, NULL);
 	r->refs = 1;
 	for (unsigned i = 0; i < RELAY_STREAMS; i++)
 		r->listen[i] = -1;
@@ -331,6 +366,17 @@ struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struc
 		return r;
 	relay_unref(r);
 	return NULL;
+}
+
+int relay_while_open(struct relay *r, enum relay_stream what, int (*fn)(void *ctx, struct vc_error *err), void *ctx, struct vc_error *err)
+{
+	pthread_mutex_lock(&r->lock);
+	const struct stream *s = r->stop ? NULL : r->streams;
+	while (s && s->what != what)
+		s = s->next;
+	int rc = s ? fn(ctx, err) : vc_error_set(err, VC_ECANCELED, "stream '%s' has ended", relay_stream_names[what]);
+	pthread_mutex_unlock(&r->lock);
+	return rc;
 }
 
 uint64_t relay_sent(const struct relay *r, enum relay_stream what)

@@ -36,6 +36,10 @@ struct relay_args {
 };
 struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struct vc_error *err);
 void relay_destroy(struct relay *r); // NULL is fine
+struct relay *relay_ref(struct relay *r);
+void relay_unref(struct relay *r);
+// Calls fn while the stream cannot end: its local end has heard of no end so far, and hears of none meanwhile. -1 without a call: it has ended.
+int relay_while_open(struct relay *r, enum relay_stream what, int (*fn)(void *ctx, struct vc_error *err), void *ctx, struct vc_error *err);
 uint64_t relay_sent(const struct relay *r, enum relay_stream what); // bytes, so far
 
 // Where another vcd is, as a thread needs it.

@@ -137,12 +137,18 @@ struct share_move {
 	enum move_policy policy;
 	uint64_t bandwidth_mib, downtime_ms, rounds;
 	struct rpc_request *req; // NULL: nobody waits
+	struct rpc_request *asker; // source: the target, which has a complete copy; NULL: it has not asked
 	struct peer_call *call;
-	struct work_job *job, *looking;
+	struct work_job *job, *looking, *cutting;
+	char *xml; // source: the domain as the target would start it, from its answer on
 	struct relay *relay;
 	struct vc_error why;  // what went wrong, until it is answered
 	uint64_t began, retry_at, look_at, heard_at; // loop time
 	bool forced; // it was stopped for the rest
+	bool copied; // source: libvirt's call came back while the member was being cut off here; `why` says how
+	bool lost;   // source: nor does it run at the target, and never will; `why` says so
+	bool left;   // source: nothing of it is here any more
+	struct json_object *result; // source: of host.arrived; NULL: not told yet
 	struct hv_progress progress;
 	uint64_t sent[RELAY_STREAMS]; // bytes to the target; all 0 when vcd was restarted meanwhile
 };
@@ -156,6 +162,7 @@ struct move_job {
 	char name[32], addr[64];
 	char *xml;
 	struct hv_migration args;
+	struct move_facts facts;
 	char sockets[RELAY_STREAMS][108];
 	bool here, run;
 	struct hv_progress progress;
@@ -171,8 +178,11 @@ struct share_move *share_move_find(struct share *s, uint32_t rank);
 struct move_job *move_job_new(struct share_move *mv, struct vc_error *err);
 int move_job_start(struct move_job *j, enum work_pool pool, uint64_t limit_ms, struct vc_error *err); // takes j
 int share_move_call(struct share_move *mv, const char *method, uint64_t limit_ms, peer_done_fn done, struct vc_error *err);
+int share_move_ask(struct share_move *mv, bool complete, uint64_t limit_ms, peer_done_fn done, struct vc_error *err); // host.moving
 int share_net_move(struct move_job *j, uint32_t host, struct vc_error *err); // in a worker; host: where the member is
 const char *share_host_name(const struct share *s, uint32_t host);
+// moveestimate.c: in a worker; what is not known stays 0
+int share_measure(const struct sharework *w, uint32_t rank, struct move_facts *ret, struct vc_error *err);
 // sharecome.c
 void share_come_tick(struct share_move *mv);
 void share_come_take_back(struct share_move *mv);

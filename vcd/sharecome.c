@@ -143,6 +143,7 @@ static void run_done(struct share_move *mv, struct move_job *j, const struct vc_
 {
 	struct share *s = mv->share;
 	struct vc_error why = VC_ERROR_INIT;
+	(void)VC_FAULT("move-run");
 	if (!err && share_replan(s, mv->rank, s->work->self, PLAN_NOWHERE, &why) == 0) {
 		runs_here(mv, &j->progress);
 		return;
@@ -242,10 +243,40 @@ int share_incoming(struct share *s, uint32_t rank, const char *from, struct rpc_
 		return -1;
 	if (!mv && !(mv = share_move_new(s, rank, (uint32_t)source, MOVE_WAITING, err)))
 		return -1;
+	(void)VC_FAULT("move-come");
 	if (mv->job)
 		work_cancel(vc_steal(&mv->job));
 	mv->heard_at = now(s);
 	return prepare(mv, req, machine, err);
+}
+
+// --- it is complete -------------------------------------------------------------------------------------------
+
+static void where_known(void *ctx, struct json_object *result, const struct vc_error *err);
+
+static int complete_run(struct move_job *j, struct vc_error *err)
+{
+	return hv_arrive(j->work->hv, j->name, false, err);
+}
+
+// The source need not wait for its libvirt, which still has to take the domain down there.
+static void complete_done(struct share_move *mv, struct move_job *j, const struct vc_error *err)
+{
+	struct vc_error why = VC_ERROR_INIT;
+	(void)j;
+	if (!err && mv->stage == MOVE_WAITING && !mv->call && !mv->req && share_move_ask(mv, true, WHERE_MS, where_known, &why) == 0)
+		return;
+	vc_log_ctx(VC_LOG_DEBUG, &mv->share->log, "copy of member %" PRIu32 ": %s", mv->rank, err ? err->text : why.text);
+}
+
+void share_domain_paused(struct share *s, uint32_t rank)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	struct share_move *mv = share_move_find(s, rank);
+	if (!mv || mv->stage != MOVE_WAITING || mv->job || mv->call || mv->req)
+		return;
+	if (start_job(mv, WORK_HV, complete_run, complete_done, NULL, &err) < 0)
+		vc_log_ctx(VC_LOG_DEBUG, &s->log, "copy of member %" PRIu32 ": %s", rank, err.text);
 }
 
 // --- its streams ----------------------------------------------------------------------------------------------
@@ -328,7 +359,7 @@ static void wait_for_leave(struct share_move *mv)
 		return;
 	if (is_gone(s, mv->rank))
 		drop(mv);
-	else if (now(s) >= mv->heard_at + SHAREMOVE_SILENCE_MS && share_move_call(mv, "host.moving", WHERE_MS, where_known, &err) < 0)
+	else if (now(s) >= mv->heard_at + SHAREMOVE_SILENCE_MS && share_move_ask(mv, false, WHERE_MS, where_known, &err) < 0)
 		mv->heard_at = now(s);
 }
 

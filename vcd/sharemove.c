@@ -74,6 +74,8 @@ void share_move_answer(struct share_move *mv, struct json_object *result, const 
 
 static void destroy(struct share_move *mv)
 {
+	struct vc_error gone = VC_ERROR_INIT;
+	vc_error_set(&gone, VC_ECANCELED, "the migration of member %" PRIu32 " is over", mv->rank);
 	struct share_move **at = &mv->share->moves;
 	while (*at != mv)
 		at = &(*at)->next;
@@ -85,7 +87,12 @@ static void destroy(struct share_move *mv)
 		work_cancel(mv->job);
 	if (mv->looking)
 		work_cancel(mv->looking);
+	if (mv->cutting)
+		work_cancel(mv->cutting);
+	rpc_finish(vc_steal(&mv->asker), NULL, &gone);
 	relay_destroy(mv->relay);
+	json_object_put(mv->result);
+	free(mv->xml);
 	free(mv);
 }
 
@@ -164,10 +171,10 @@ int move_job_start(struct move_job *j, enum work_pool pool, uint64_t limit_ms, s
 	return -1;
 }
 
-int share_move_call(struct share_move *mv, const char *method, uint64_t limit_ms, peer_done_fn done, struct vc_error *err)
+static int call(struct share_move *mv, const char *method, struct json_object *params, uint64_t limit_ms, peer_done_fn done,
+		struct vc_error *err)
 {
 	struct share *s = mv->share;
-	vc_autojson struct json_object *params = json_object_new_object();
 	vc_json_add_str(params, "cluster", s->work->plan->id);
 	vc_json_add_u64(params, "rank", mv->rank);
 	vc_json_add_str(params, "from", s->work->own_name);
@@ -175,6 +182,19 @@ int share_move_call(struct share_move *mv, const char *method, uint64_t limit_ms
 				 .trace = s->work->trace, .done = done, .ctx = mv};
 	mv->call = peer_call(s->vcd->peers, &args, err);
 	return mv->call ? 0 : -1;
+}
+
+int share_move_call(struct share_move *mv, const char *method, uint64_t limit_ms, peer_done_fn done, struct vc_error *err)
+{
+	vc_autojson struct json_object *params = json_object_new_object();
+	return call(mv, method, params, limit_ms, done, err);
+}
+
+int share_move_ask(struct share_move *mv, bool complete, uint64_t limit_ms, peer_done_fn done, struct vc_error *err)
+{
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_json_add_bool(params, "complete", complete);
+	return call(mv, "host.moving", params, limit_ms, done, err);
 }
 
 int share_net_move(struct move_job *j, uint32_t host, struct vc_error *err)
@@ -203,6 +223,8 @@ static void stays(struct share_move *mv, const struct vc_error *why)
 	struct share *s = mv->share;
 	struct vc_error err = VC_ERROR_INIT, text = VC_ERROR_INIT;
 	relay_destroy(vc_steal(&mv->relay));
+	if (mv->job)
+		work_cancel(vc_steal(&mv->job)); // it is still measured
 	sharework_no_road(s->work, mv->rank);
 	if (share_replan(s, mv->rank, s->work->self, PLAN_NOWHERE, &err) < 0) {
 		vc_log_ctx(VC_LOG_ERR, &s->log, "member %" PRIu32 " stays, but that cannot be written down: %s", mv->rank, err.text);
@@ -231,15 +253,41 @@ static void count_sent(struct share_move *mv)
 		mv->sent[i] = relay_sent(mv->relay, i);
 }
 
-static struct json_object *add_numbers(const struct share_move *mv, struct json_object *result)
+static struct json_object *with_numbers(struct share_move *mv)
 {
-	struct json_object *obj = result ? json_object_get(result) : json_object_new_object();
+	struct json_object *obj = vc_steal(&mv->result);
 	vc_json_add_u64(obj, "memory_bytes", mv->sent[RELAY_MEMORY]);
 	vc_json_add_u64(obj, "disk_bytes", mv->sent[RELAY_DISK]);
 	vc_json_add_u64(obj, "total_ms", now(mv->share) - mv->began);
 	vc_json_add_u64(obj, "rounds", mv->progress.iteration);
 	vc_json_add_bool(obj, "forced", mv->forced);
+	vc_json_add_str(obj, "policy", move_policy_name(mv->policy));
 	return obj;
+}
+
+// There is none any more, and everybody is told.
+static void lost(struct share_move *mv, const struct vc_error *err)
+{
+	struct share *s = mv->share;
+	host_member_event(s->host, s->work->plan, mv->rank, "down", err->text);
+	if (s->membership)
+		membership_member_down(s->membership, mv->rank);
+	mv->why = VC_ERROR_INIT;
+	vc_error_set(&mv->why, VC_EFAILED, "member %" PRIu32 " is lost with its copy on host %s: %s", mv->rank, share_host_name(s, mv->other),
+		     err->text);
+	mv->lost = true;
+}
+
+// It runs there, or nowhere, and nothing of it is here.
+static void may_end(struct share_move *mv)
+{
+	if ((!mv->result && !mv->lost) || !mv->left)
+		return;
+	if (mv->lost)
+		share_move_answer(mv, NULL, &mv->why);
+	else
+		share_move_answer(mv, with_numbers(mv), NULL);
+	destroy(mv);
 }
 
 static void told(void *ctx, struct json_object *result, const struct vc_error *err)
@@ -247,19 +295,18 @@ static void told(void *ctx, struct json_object *result, const struct vc_error *e
 	struct share_move *mv = ctx;
 	struct share *s = mv->share;
 	mv->call = NULL;
+	(void)VC_FAULT("move-told");
 	if (!err) {
 		vc_log_ctx(VC_LOG_NOTICE, &s->log, "member %" PRIu32 " runs on host %s now, %" PRIu64 " ms after it was asked for", mv->rank,
 			   share_host_name(s, mv->other), now(s) - mv->began);
-		share_move_answer(mv, add_numbers(mv, result), NULL);
-		destroy(mv);
+		mv->result = result ? json_object_get(result) : json_object_new_object();
+		may_end(mv);
 		return;
 	}
 	vc_log_ctx(VC_LOG_WARNING, &s->log, "member %" PRIu32 " waits on host %s: %s", mv->rank, share_host_name(s, mv->other), err->text);
-	if (err->code == VC_ENOTFOUND) { // its copy did not survive: there is none any more, and everybody is told
-		host_member_event(s->host, s->work->plan, mv->rank, "down", err->text);
-		if (s->membership)
-			membership_member_down(s->membership, mv->rank);
-		share_move_end(mv, err);
+	if (err->code == VC_ENOTFOUND || (s->membership && membership_host_is_gone(s->membership, mv->other))) {
+		lost(mv, err);
+		may_end(mv);
 		return;
 	}
 	mv->retry_at = now(s) + SHAREMOVE_RETRY_MS;
@@ -285,7 +332,35 @@ static void leave_done(struct share_move *mv, struct move_job *j, const struct v
 	(void)j;
 	if (err)
 		vc_log_ctx(VC_LOG_WARNING, &mv->share->log, "what member %" PRIu32 " has left here: %s", mv->rank, err->text);
+	mv->left = true;
+	may_end(mv);
 }
+
+// libvirt is not at it any more.
+static void leave(struct share_move *mv)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	relay_destroy(vc_steal(&mv->relay));
+	struct move_job *j = move_job_new(mv, &err);
+	if (j) {
+		j->run_fn = leave_run;
+		j->done_fn = leave_done;
+	}
+	if (j && move_job_start(j, WORK_GENERAL, FILES_LIMIT_MS, &err) == 0)
+		return;
+	vc_log_ctx(VC_LOG_WARNING, &mv->share->log, "%s", err.text);
+	mv->left = true;
+	may_end(mv);
+}
+
+static void answer_asker(struct share_move *mv)
+{
+	struct json_object *where = json_object_new_object();
+	vc_json_add_str(where, "where", share_where(mv->share, mv->rank));
+	rpc_finish(vc_steal(&mv->asker), where, NULL);
+}
+
+static void open_way(struct share *s, uint32_t rank);
 
 // From this write on the member is the target's.
 static void decide(struct share_move *mv)
@@ -309,15 +384,11 @@ static void decide(struct share_move *mv)
 	(void)VC_FAULT("move-decided");
 	mv->stage = MOVE_TELLING;
 	count_sent(mv);
+	answer_asker(mv);
 	tell(mv);
-	relay_destroy(vc_steal(&mv->relay));
-	struct move_job *j = move_job_new(mv, &err);
-	if (!j)
-		return;
-	j->run_fn = leave_run;
-	j->done_fn = leave_done;
-	if (move_job_start(j, WORK_GENERAL, FILES_LIMIT_MS, &err) < 0)
-		vc_log_ctx(VC_LOG_WARNING, &s->log, "%s", err.text);
+	open_way(s, mv->rank);
+	if (!mv->job)
+		leave(mv);
 }
 
 // --- source: libvirt ------------------------------------------------------------------------------------------
@@ -362,15 +433,99 @@ static int copy_run(struct move_job *j, struct vc_error *err)
 	return hv_migrate(j->work->hv, &j->args, err);
 }
 
+static void copy_over(struct share_move *mv)
+{
+	if (mv->why.code)
+		settle(mv);
+	else
+		decide(mv);
+}
+
 static void copy_done(struct share_move *mv, struct move_job *j, const struct vc_error *err)
 {
 	(void)j;
+	if (mv->stage == MOVE_TELLING) { // it was decided meanwhile
+		leave(mv);
+		return;
+	}
+	if (mv->stage != MOVE_COPYING) // nor could that be written down yet
+		return;
+	mv->why = err ? *err : (struct vc_error)VC_ERROR_INIT;
+	mv->copied = true;
+	if (!mv->cutting)
+		copy_over(mv);
+}
+
+// --- source: the target has a complete copy -------------------------------------------------------------------
+
+// libvirt here still waits for the answer of its last step, or takes the domain down already. While the stream of its words is
+// open it cannot have taken the step for failed; its QEMU is killed, so that it cannot do so later either.
+struct cut { // belongs to its job
+	struct share_move *move;
+	struct sharework *work;
+	struct relay *relay;
+	char name[32];
+};
+
+static int end_here(void *ctx, struct vc_error *err)
+{
+	const struct cut *c = ctx;
+	return hv_kill_process(c->name, err);
+}
+
+static int cut_run(void *ctx, struct vc_error *err)
+{
+	struct cut *c = ctx;
+	return hv_is_stopped(c->work->hv, c->name, err) < 0 ? -1 : relay_while_open(c->relay, RELAY_LIBVIRT, end_here, c, err);
+}
+
+static void cut_done(void *ctx, const struct vc_error *err)
+{
+	const struct cut *c = ctx;
+	struct share_move *mv = c->move;
+	mv->cutting = NULL;
 	if (!err) {
 		decide(mv);
 		return;
 	}
-	mv->why = *err;
-	settle(mv);
+	vc_log_ctx(VC_LOG_DEBUG, &mv->share->log, "member %" PRIu32 ": %s", mv->rank, err->text);
+	answer_asker(mv);
+	if (mv->copied)
+		copy_over(mv);
+}
+
+static void cut_release(void *ctx)
+{
+	struct cut *c = ctx;
+	sharework_unref(c->work);
+	relay_unref(c->relay);
+	free(c);
+}
+
+static void asker_canceled(struct rpc_request *req, void *ctx)
+{
+	struct share_move *mv = ctx;
+	mv->asker = NULL;
+	rpc_reply_canceled(req);
+}
+
+bool share_complete(struct share *s, uint32_t rank, struct rpc_request *req)
+{
+	struct share_move *mv = share_move_find(s, rank);
+	struct cut *c = NULL;
+	if (!mv || mv->stage != MOVE_COPYING || !mv->job || mv->cutting || mv->asker || !(c = calloc(1, sizeof(*c))))
+		return false;
+	*c = (struct cut){.move = mv, .work = sharework_ref(s->work), .relay = relay_ref(mv->relay)};
+	sharework_domain(s->work, rank, c->name);
+	struct work_args args = {.pool = WORK_HV, .what = "end of a migration", .deadline_ms = s->vcd->conf->libvirt_timeout_ms,
+				 .run = cut_run, .done = cut_done, .release = cut_release, .ctx = c};
+	if (work_submit(s->vcd->work, &args, &mv->cutting, NULL) < 0) {
+		cut_release(c);
+		return false;
+	}
+	mv->asker = req;
+	rpc_on_cancel(req, asker_canceled, mv);
+	return true;
 }
 
 static int open_relay(struct share_move *mv, struct vc_error *err)
@@ -385,12 +540,12 @@ static int open_relay(struct share_move *mv, struct vc_error *err)
 	return mv->relay ? 0 : -1;
 }
 
-static int start_copy(struct share_move *mv, const char *xml, struct vc_error *err)
+static int start_copy(struct share_move *mv, struct vc_error *err)
 {
 	struct move_job *j = open_relay(mv, err) == 0 ? move_job_new(mv, err) : NULL;
 	if (!j)
 		return -1;
-	j->xml = strdup(xml);
+	j->xml = vc_steal(&mv->xml);
 	for (unsigned i = 0; i < RELAY_STREAMS; i++)
 		(void)sharework_road_socket(j->work, mv->rank, relay_stream_names[i], j->sockets[i], sizeof(j->sockets[i]));
 	j->args = (struct hv_migration){.name = j->name, .xml = j->xml, .libvirt = j->sockets[0], .memory = j->sockets[1],
@@ -403,6 +558,44 @@ static int start_copy(struct share_move *mv, const char *xml, struct vc_error *e
 	return move_job_start(j, WORK_HV, SHAREMOVE_LIMIT_MS, err);
 }
 
+// The target is ready, and how it is done is known.
+static void may_copy(struct share_move *mv)
+{
+	struct vc_error why = VC_ERROR_INIT;
+	if (!mv->xml || mv->job)
+		return;
+	(void)VC_FAULT("move-copy");
+	if (start_copy(mv, &why) < 0)
+		stays(mv, &why);
+}
+
+static int measure_run(struct move_job *j, struct vc_error *err)
+{
+	return share_measure(j->work, j->member->rank, &j->facts, err);
+}
+
+static void measured(struct share_move *mv, struct move_job *j, const struct vc_error *err)
+{
+	if (err)
+		vc_log_ctx(VC_LOG_INFO, &mv->share->log, "member %" PRIu32 ": %s", mv->rank, err->text);
+	j->facts.bandwidth_mib = mv->bandwidth_mib;
+	mv->policy = move_policy_choose(mv->policy, &j->facts);
+	vc_log_ctx(VC_LOG_INFO, &mv->share->log, "member %" PRIu32 " dirties %" PRIu64 " MiB/s: %s", mv->rank, j->facts.dirty_rate >> 20,
+		   move_policy_name(mv->policy));
+	may_copy(mv);
+}
+
+// Beside the target's preparations.
+static int start_measure(struct share_move *mv, struct vc_error *err)
+{
+	struct move_job *j = move_job_new(mv, err);
+	if (!j)
+		return -1;
+	j->run_fn = measure_run;
+	j->done_fn = measured;
+	return move_job_start(j, WORK_HV, SHAREMOVE_MEASURE_MS, err);
+}
+
 static void target_ready(void *ctx, struct json_object *result, const struct vc_error *err)
 {
 	struct share_move *mv = ctx;
@@ -411,10 +604,12 @@ static void target_ready(void *ctx, struct json_object *result, const struct vc_
 	mv->call = NULL;
 	if (err)
 		vc_error_set(&why, err->code, "host %s: %s", share_host_name(mv->share, mv->other), err->text);
-	else if (vc_json_str(result, "xml", VC_RPC_BODY_MAX, &xml, &why) == 0)
-		(void)start_copy(mv, xml, &why);
+	else if (vc_json_str(result, "xml", VC_RPC_BODY_MAX, &xml, &why) == 0 && !(mv->xml = strdup(xml)))
+		vc_error_errno(&why, "migration");
 	if (why.code)
 		stays(mv, &why);
+	else
+		may_copy(mv);
 }
 
 // --- source: the request --------------------------------------------------------------------------------------
@@ -476,11 +671,13 @@ static int start(struct share *s, const struct share_migrate *args, uint32_t to,
 	mv->policy = args->policy;
 	mv->bandwidth_mib = args->bandwidth_mib;
 	mv->downtime_ms = args->downtime_ms;
-	mv->rounds = args->rounds ? args->rounds : SHAREMOVE_ROUNDS;
+	mv->rounds = args->rounds ? args->rounds : MOVE_ROUNDS;
 	share_move_wait(mv, req);
 	vc_log_ctx(VC_LOG_NOTICE, &s->log, "member %" PRIu32 " is to move to host %s", mv->rank, args->to);
 	struct vc_error why = VC_ERROR_INIT;
-	if (share_move_call(mv, "host.incoming", SHAREMOVE_ASK_MS, target_ready, &why) < 0)
+	(void)VC_FAULT("move-ask");
+	if ((mv->policy == MOVE_AUTO && start_measure(mv, &why) < 0) ||
+	    share_move_call(mv, "host.incoming", SHAREMOVE_ASK_MS, target_ready, &why) < 0)
 		stays(mv, &why);
 	return 0;
 }
@@ -659,13 +856,10 @@ static void follow_release(void *ctx)
 	free(f);
 }
 
-static void follow(struct share *s, uint32_t rank, uint32_t host)
+// To where the plan has the member.
+static void open_way(struct share *s, uint32_t rank)
 {
 	struct vc_error err = VC_ERROR_INIT;
-	if (share_replan(s, rank, host, PLAN_NOWHERE, &err) < 0) {
-		vc_log_ctx(VC_LOG_ERR, &s->log, "member %" PRIu32 ": %s", rank, err.text);
-		return;
-	}
 	struct follow *f = calloc(1, sizeof(*f));
 	if (!f)
 		return;
@@ -676,6 +870,15 @@ static void follow(struct share *s, uint32_t rank, uint32_t host)
 		vc_log_ctx(VC_LOG_ERR, &s->log, "member %" PRIu32 ": %s", rank, err.text);
 		follow_release(f);
 	}
+}
+
+static void follow(struct share *s, uint32_t rank, uint32_t host)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	if (share_replan(s, rank, host, PLAN_NOWHERE, &err) == 0)
+		open_way(s, rank);
+	else
+		vc_log_ctx(VC_LOG_ERR, &s->log, "member %" PRIu32 ": %s", rank, err.text);
 }
 
 // Members that neither came from here nor came here.

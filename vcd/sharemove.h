@@ -10,6 +10,7 @@
 #ifndef VCD_SHAREMOVE_H
 #define VCD_SHAREMOVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "libvc/error.h"
@@ -24,22 +25,26 @@ struct share;
 #define SHAREMOVE_RETRY_MS 1000u    // between two tries of them
 #define SHAREMOVE_SILENCE_MS 15000u // a copy that has waited so long without a stream asks the source
 #define SHAREMOVE_PROGRESS_MS 1000u // between two looks at QEMU's numbers
-#define SHAREMOVE_ROUNDS 30u	    // of the pre-copy, until the guest is stopped for the rest
+#define SHAREMOVE_MEASURE_MS 30000u // of the dirty rate: a second, on a loaded host more
 
 struct share_migrate {
 	uint32_t rank;
 	const char *to;
 	enum move_policy policy;
-	uint64_t bandwidth_mib, downtime_ms, rounds; // 0: no limit, QEMU's own, SHAREMOVE_ROUNDS
+	uint64_t bandwidth_mib, downtime_ms, rounds; // 0: no limit, MOVE_DOWNTIME_MS, MOVE_ROUNDS
 };
 
 // Requests: 0: it is answered when that has ended.
 int share_migrate(struct share *s, const struct share_migrate *args, struct rpc_request *req, struct vc_error *err);
+int share_estimate(struct share *s, const struct share_migrate *args, struct rpc_request *req, struct vc_error *err); // moveestimate.c
 int share_incoming(struct share *s, uint32_t rank, const char *from, struct rpc_request *req, struct vc_error *err);
 int share_arrived(struct share *s, uint32_t rank, struct rpc_request *req, struct vc_error *err);
 int share_drop(struct share *s, uint32_t rank, struct rpc_request *req, struct vc_error *err);
 // Of a member that is coming here: the socket for one of its streams (libvc names in relay.h). A descriptor, or -1.
 int share_stream(struct share *s, uint32_t rank, const char *what, struct vc_error *err);
+void share_domain_paused(struct share *s, uint32_t rank); // libvirt says so: perhaps a copy that has come, and is complete
+// host.moving of a target whose copy is complete. True: it is answered when that has been decided.
+bool share_complete(struct share *s, uint32_t rank, struct rpc_request *req);
 // "here", "leaving", "moved" (to another host), "coming".
 const char *share_where(struct share *s, uint32_t rank);
 

@@ -310,11 +310,12 @@ int slurmctl_owner(uid_t uid, gid_t gid, struct plan_owner *ret, struct vc_error
 
 // --- for vcctl check ---
 
-static int fill_nodes(const node_info_msg_t *nodes, char **names, struct vc_error *err)
+static int fill_nodes(const node_info_msg_t *nodes, uint32_t flag, char **names, struct vc_error *err)
 {
 	size_t n = 0;
 	for (uint32_t i = 0; i < nodes->record_count; i++) {
-		if (nodes->node_array[i].name && !(names[n++] = strdup(nodes->node_array[i].name)))
+		const node_info_t *node = &nodes->node_array[i];
+		if (node->name && (node->node_state & flag) == flag && !(names[n++] = strdup(node->name)))
 			return vc_error_errno(err, "Slurm's nodes");
 	}
 	return 0;
@@ -338,7 +339,7 @@ int slurmctl_node_down(struct slurmctl *ctl, const char *node, const char *reaso
 	return rc ? vc_error_set(err, VC_EHOST, "slurmctld does not set node %s down: %s", node, slurm_strerror(code)) : 0;
 }
 
-int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err)
+static int list_nodes(struct slurmctl *ctl, uint32_t flag, char ***ret, struct vc_error *err)
 {
 	node_info_msg_t *nodes = NULL;
 	vc_autostrv char **names = NULL;
@@ -349,13 +350,23 @@ int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err)
 	else if (!(names = calloc(nodes->record_count + 1, sizeof(*names))))
 		vc_error_errno(err, "Slurm's nodes");
 	else
-		rc = fill_nodes(nodes, names, err);
+		rc = fill_nodes(nodes, flag, names, err);
 	if (nodes)
 		slurm_free_node_info_msg(nodes);
 	pthread_mutex_unlock(&ctl->lock);
 	if (rc == 0)
 		*ret = vc_steal(&names);
 	return rc;
+}
+
+int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err)
+{
+	return list_nodes(ctl, 0, ret, err);
+}
+
+int slurmctl_list_draining(struct slurmctl *ctl, char ***ret, struct vc_error *err)
+{
+	return list_nodes(ctl, NODE_STATE_DRAIN, ret, err);
 }
 
 void slurmctl_setup_clear(struct slurmctl_setup *setup)

@@ -45,6 +45,7 @@ int slurmctl_owner(uid_t uid, gid_t gid, struct plan_owner *ret, struct vc_error
 int slurmctl_node_down(struct slurmctl *ctl, const char *node, const char *reason, struct vc_error *err);
 // The names of all nodes, NULL-terminated (vc_strv_free).
 int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err);
+int slurmctl_list_draining(struct slurmctl *ctl, char ***ret, struct vc_error *err); // of them, those that are to be drained
 
 // What of slurm.conf concerns slurm-vcluster, as slurmctld uses it. Strings may be empty, never NULL.
 struct slurmctl_setup {

@@ -81,15 +81,29 @@ static void print_numbers(struct json_object *numbers)
 	       ctl_text_bytes(ctl_u64(numbers, "disk_bytes"), disk));
 }
 
+static void print_expected(struct json_object *move)
+{
+	struct json_object *e = ctl_get(move, "expected");
+	char bytes[CTL_TEXT], total[CTL_TEXT], dirty[CTL_TEXT];
+	printf(", wave %" PRIu64, ctl_u64(move, "wave") + 1);
+	if (!e) {
+		printf(", at most %" PRIu64 " MiB of memory and what its disk holds of its own", ctl_u64(move, "memory_mib"));
+		return;
+	}
+	printf(", about %s in %s at %" PRIu64 " MiB/s, stopped for about %" PRIu64 " ms%s; %s, as it dirties %s/s",
+	       ctl_text_bytes(ctl_u64(e, "bytes"), bytes), ctl_text_ms(ctl_u64(e, "total_ms"), total), ctl_u64(e, "bandwidth_mib"),
+	       ctl_u64(e, "downtime_ms"), json_object_get_boolean(ctl_get(e, "forced")) ? " (it does not converge by itself)" : "",
+	       ctl_str(e, "policy"), ctl_text_bytes(ctl_u64(e, "dirty_bytes_s"), dirty));
+}
+
 static void print_move(struct json_object *move)
 {
 	const char *reason = ctl_str(move, "reason");
 	printf("%s %s -> %s: %s", ctl_str(move, "name"), ctl_str(move, "from"), ctl_str(move, "to"), ctl_str(move, "state"));
 	if (strcmp(ctl_str(move, "state"), "planned") == 0)
-		printf(", wave %" PRIu64 ", at most %" PRIu64 " MiB of memory and what its disk holds of its own", ctl_u64(move, "wave") + 1,
-		       ctl_u64(move, "memory_mib"));
+		print_expected(move);
 	print_numbers(ctl_get(move, "numbers"));
-	if (*reason && strcmp(ctl_str(move, "state"), "failed") == 0) {
+	if (*reason && strcmp(ctl_str(move, "state"), "moved") != 0) {
 		fputs(": ", stdout);
 		table_print_clean(reason, strlen(reason), stdout);
 	}

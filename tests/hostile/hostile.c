@@ -65,6 +65,7 @@ static const struct row {
 	{"host.fail", "{\"slurm\":\"lab\",\"job\":%J,\"restart\":0,\"uid\":0,\"reason\":\"x\"}"},
 	{"host.image", "{\"digest\":\"" ID ID "\",\"head\":\"n1\",\"hosts\":[\"n1\"]}"},
 	{"host.fsck", "{\"repair\":true,\"head\":\"ctl\",\"hosts\":[\"n1\"]}"},
+	{"host.estimate", "{\"cluster\":\"" ID "\",\"rank\":0}"},
 	{"host.drop", "{\"cluster\":\"" ID "\",\"rank\":0}"},
 	{"host.incoming", "{\"cluster\":\"" ID "\",\"rank\":0}"},
 	{"host.inventory", "{}"},

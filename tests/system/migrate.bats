@@ -35,38 +35,67 @@ has_one_copy() { [ "$(domains n1)$(domains n2)" = "0:running 1:running " ]; }
 no_problems() { lab_exec ctl vcctl check | grep -qx 'no problems'; }
 epoch() { as alice vcctl view "$JOB" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["epoch"])'; }
 
+# the memory of a small guest, and what its overlay holds
+assert_sent() { python3 -c 'import json,sys; n=json.load(open(sys.argv[1]))["moves"][0]["numbers"]; assert n["memory_bytes"] > 16 << 20 and n["disk_bytes"] > 64 << 10, n' "$1"; }
+
 # a fifo for its standard input: nc ends where that does
 RECEIVER='mkfifo /tmp/hold; nc -l -p 5000 <>/tmp/hold | md5sum'
 # what the member sends twice, until it is told to stop: to its standard output, and over TCP to member 0
 SENDER='gen() { i=0; while [ ! -e /tmp/stop ]; do i=$((i + 1)); seq $i 3000; sleep 0.1; done; echo "$i rounds"; }
 mkfifo /tmp/pipe; nc 10.42.0.1 5000 </tmp/pipe & gen | tee /tmp/pipe; wait; rm /tmp/pipe'
 
-@test "a member moves there and back while a task streams and a TCP connection is open" {
-    local want before rounds
-    before=$(epoch)
+# streams_begin: member 1 sends to its task's standard output and over TCP; streams_end: nothing of it was lost
+streams_begin() {
     as alice vcctl exec "$JOB" 0 -- sh -c "$RECEIVER" >"$BATS_TEST_TMPDIR/tcp" 3>&- &
     wait_until 20 "the listener in member 0" as alice vcctl exec "$JOB" 0 -- sh -c 'netstat -ltn | grep -q :5000'
     as alice srun --jobid="$JOB" --overlap -N1 -n1 -w n2 sh -c "$SENDER" >"$BATS_TEST_TMPDIR/out" 3>&- &
-    local srun=$!
+    SRUN=$!
     wait_until 30 "the task's first lines" test -s "$BATS_TEST_TMPDIR/out"
+}
 
+streams_end() {
+    local want rounds
+    as alice vcctl exec "$JOB" 1 -- touch /tmp/stop
+    wait "$SRUN"
+    wait
+    rounds=$(sed -n '$s/ rounds//p' "$BATS_TEST_TMPDIR/out")
+    want=$({ for i in $(seq 1 "$rounds"); do seq "$i" 3000; done; echo "$rounds rounds"; } | md5sum | cut -d' ' -f1)
+    assert_equal "$(md5sum <"$BATS_TEST_TMPDIR/out" | cut -d' ' -f1)" "$want"
+    assert_equal "$(cut -d' ' -f1 "$BATS_TEST_TMPDIR/tcp")" "$want"
+    as alice vcctl exec "$JOB" 1 -- rm /tmp/stop
+    as alice vcctl exec "$JOB" 0 -- rm -f /tmp/hold
+}
+
+@test "a member moves there and back while a task streams and a TCP connection is open" {
+    local before
+    before=$(epoch)
+    streams_begin
     as alice vcctl migrate "$JOB" 1 --to n1
     wait_until 10 "the view with member 1 on n1" member_is_on 1 n1
     assert_equal "$(domains n1)" "0:running 1:running "
     assert_equal "$(domains n2)" ""
     answers 1
 
-    as alice vcctl migrate "$JOB" "vc$JOB-1" --to n2
+    as alice vcctl migrate "$JOB" "vc$JOB-1" --to n2 --policy multifd --json >"$BATS_TEST_TMPDIR/numbers" # its streams in order
     wait_until 10 "the view with member 1 on n2" member_is_on 1 n2
     assert_equal "$(epoch)" $((before + 2))
+    assert_sent "$BATS_TEST_TMPDIR/numbers"
 
-    as alice vcctl exec "$JOB" 1 -- touch /tmp/stop
-    wait "$srun"
-    wait
-    rounds=$(sed -n '$s/ rounds//p' "$BATS_TEST_TMPDIR/out")
-    want=$({ for i in $(seq 1 "$rounds"); do seq "$i" 3000; done; echo "$rounds rounds"; } | md5sum | cut -d' ' -f1)
-    assert_equal "$(md5sum <"$BATS_TEST_TMPDIR/out" | cut -d' ' -f1)" "$want"
-    assert_equal "$(cut -d' ' -f1 "$BATS_TEST_TMPDIR/tcp")" "$want"
+    streams_end
+    no_problems
+}
+
+@test "twenty moves under a task's stream and a TCP connection lose nothing" {
+    local i
+    [ -n "${VC_FULL:-}" ] || skip "a minute and a half: tests/run --long"
+    streams_begin
+    for i in $(seq 10); do
+        as alice vcctl migrate "$JOB" 1 --to n1
+        answers 1
+        as alice vcctl migrate "$JOB" 1 --to n2
+        answers 1
+    done
+    streams_end
     no_problems
 }
 
@@ -82,7 +111,8 @@ mkfifo /tmp/pipe; nc 10.42.0.1 5000 </tmp/pipe & gen | tee /tmp/pipe; wait; rm /
     assert_equal "$status" 4
     run as alice vcctl migrate "$JOB" 0 --dry-run
     assert_equal "$status" 0
-    assert_contains "$output" "vc$JOB-0 n1 -> n2: planned"
+    assert_contains "$output" "vc$JOB-0 n1 -> n2: planned, wave 1, about "
+    assert_contains "$output" "pre-copy, as it dirties "
     run as alice vcctl rebalance "$JOB"
     assert_equal "$output" "nothing moves"
     run as alice vcctl migrate "$JOB" 0 --policy post-copy
@@ -118,8 +148,8 @@ mkfifo /tmp/pipe; nc 10.42.0.1 5000 </tmp/pipe & gen | tee /tmp/pipe; wait; rm /
 }
 
 @test "a host is evacuated" {
-    lab_exec ctl vcctl evacuate n2 # whoever is there
-    lab_exec ctl vcctl evacuate n1
+    lab_exec ctl vcctl evacuate n2 --policy compress # whoever is there
+    lab_exec ctl vcctl evacuate n1 --policy auto-converge
     assert_equal "$(domains n1)" ""
     assert_equal "$(domains n2)" "0:running 1:running "
     wait_until 10 "the view with both on n2" member_is_on 0 n2

@@ -213,6 +213,13 @@ int slurmctl_node_down(struct slurmctl *ctl, const char *node, const char *reaso
 	snprintf(w.node_down, sizeof(w.node_down), "%s", node);
 	return 0;
 }
+int slurmctl_list_draining(struct slurmctl *ctl, char ***ret, struct vc_error *err)
+{
+	(void)ctl;
+	(void)err;
+	return (*ret = calloc(1, sizeof(**ret))) ? 0 : -1;
+}
+
 int slurmctl_load_job(struct slurmctl *ctl, uint32_t job_id, struct slurmctl_job **ret, struct vc_error *err)
 {
 	(void)ctl;

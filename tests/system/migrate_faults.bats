@@ -1,0 +1,182 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Failures while a member moves, at the points of vcd/fault.h: vcd is killed at its source, at its target and on the
+# controller; the network between the hosts is cut; a host loses its power. One copy runs afterwards, or none where its
+# host died; and nothing is left.
+#
+# One cluster of two busybox members on two hosts of the run's lab for all tests; the last one ends it. The whole table is
+# for --long: the decision's own points stand for it otherwise.
+
+load faults
+
+MOVING=1 # the member
+
+setup_file() {
+    faults_begin
+    start_cluster
+}
+teardown_file() { lab_exec ctl scancel -u alice || true; }
+
+setup() {
+    need_fault_points
+    JOB=$(cat "$BATS_FILE_TMPDIR/job")
+}
+teardown() {
+    local host
+    for host in ctl $(lab_hosts); do lab heal "$host" || true; done
+    ! has_fault_points || faults_over
+}
+
+start_cluster() {
+    submit alice -N2 -c1 --mem=900 --no-kill --no-requeue --vcluster="$IMAGE" --vcluster-mem=256M <<<'#!/bin/sh
+while :; do sleep 1; done'
+    echo "$JOB" >"$BATS_FILE_TMPDIR/job"
+    wait_until 120 "the cluster of job $JOB" cluster_is_ready alice "$JOB"
+}
+
+long() { [ -n "${VC_FULL:-}" ] || skip "$1: tests/run --long"; }
+
+member_host() { as alice vcctl view "$JOB" --json | python3 -c "import json,sys; print(json.load(sys.stdin)['members'][$MOVING]['host'])"; }
+member_is_on() { [ "$(member_host)" = "$1" ]; }
+other_host() { [ "$1" = n1 ] && echo n2 || echo n1; }
+domains() { lab_exec "$1" virsh -q -c qemu:///system list --all | awk '{ sub(/.*-/, "", $2); print $2 ":" $3 }' | sort | tr '\n' ' '; }
+copies() { { domains n1; domains n2; } | tr ' ' '\n' | grep "^$MOVING:" | sort | tr '\n' ' '; }
+has_one_copy() { [ "$(copies)" = "$MOVING:running " ]; }
+answers() { [ "$(as alice timeout 10 vcctl exec "$JOB" "$MOVING" -- hostname)" = "vc$JOB-$MOVING" ]; }
+no_problems() { lab_exec ctl vcctl check | grep -qx 'no problems'; }
+no_move() { as alice vcctl show "$JOB" --json | python3 -c 'import json,sys; sys.exit("moving" in json.load(sys.stdin))'; }
+is_at() { lab log "$1" vcd | tail -n 20 | grep -q "fault point $2:"; }
+
+# begin_move [OPTIONS]: to the other host; sets SOURCE, TARGET and MIGRATE
+begin_move() {
+    SOURCE=$(member_host)
+    TARGET=$(other_host "$SOURCE")
+    as alice vcctl migrate "$JOB" "$MOVING" --to "$TARGET" --policy pre-copy "$@" >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
+    MIGRATE=$!
+}
+
+# at SOURCE|TARGET|ctl: the host
+at() { case $1 in source) member_host ;; target) other_host "$(member_host)" ;; *) echo "$1" ;; esac; }
+
+# goes_well: one copy, which answers, where the view has it
+goes_well() {
+    wait_until 60 "one running copy" has_one_copy || return
+    wait_until 60 "the end of the move" no_move || return
+    wait_until 30 "member $MOVING to answer" answers || return
+    wait_until 30 "a clean site" no_problems || return
+    assert_equal "$(domains "$(member_host)" | grep -c "$MOVING:running")" 1
+}
+
+# killed WHERE POINT: vcd there kills itself at that point and is started again
+killed() {
+    local host
+    host=$(at "$1")
+    echo "# vcd on the $1 dies at $2" >&2
+    faults "$host" "$2=crash"
+    begin_move
+    wait_until 60 "vcd on $host to crash at $2" vcd_is_dead "$host" || return
+    faults "$host" ""
+    lab start "$host" vcd || return
+    wait "$MIGRATE" || true # the controller's repeated call finds the first attempt, or begins a second
+    goes_well
+}
+
+@test "vcd dies around the decision, at the source, the target and on the controller: one copy runs" {
+    killed source move-decided
+    member_is_on "$TARGET"
+    killed target move-arrive
+    member_is_on "$TARGET"
+    killed ctl move-done
+    member_is_on "$TARGET"
+}
+
+@test "vcd dies at each other point of a move: one copy runs" {
+    local point
+    long "nine restarts of vcd"
+    for point in move-ask move-copy move-decide move-told; do killed source "$point"; done
+    for point in move-come move-run; do killed target "$point"; done
+    killed ctl move-step
+}
+
+# cut_off WHERE POINT SECONDS: the target is cut off while vcd is held at that point
+cut_off() {
+    local host
+    host=$(at "$1")
+    echo "# the network is cut while the $1 is at $2" >&2
+    faults "$host" "$2=hold"
+    begin_move
+    wait_until 60 "vcd on $host to be at $2" is_at "$host" "$2" || return
+    lab cut "$TARGET"
+    faults "$host" ""
+    sleep "$3" # the cut's own length, of which nothing tells
+    lab heal "$TARGET"
+    wait "$MIGRATE" || true
+    goes_well
+}
+
+@test "the network is cut for a second in each phase of a move: one copy runs" {
+    local point
+    long "six cuts"
+    for point in move-ask move-copy move-decide move-decided; do cut_off source "$point" 1; done
+    for point in move-come move-run; do cut_off target "$point" 1; done
+}
+
+@test "a second migration of a member that moves is refused, and the first goes on" {
+    local host
+    host=$(at source)
+    faults "$host" "move-ask=hold"
+    begin_move
+    wait_until 60 "vcd on $host to be at move-ask" is_at "$host" move-ask
+    run as alice vcctl migrate "$JOB" "$MOVING" --to "$TARGET"
+    faults "$host" ""
+    assert_equal "$status" 1
+    assert_contains "$output" "members of job $JOB are moving already"
+    wait "$MIGRATE"
+    member_is_on "$TARGET"
+    goes_well
+}
+
+@test "a target that lacks the image refuses, and the member stays" {
+    local images
+    SOURCE=$(member_host)
+    TARGET=$(other_host "$SOURCE")
+    images=/var/lib/vcluster/images
+    lab_exec "$TARGET" sh -c 'cd "$1" && for d in ????????????????????????????????????????????????????????????????; do mv "$d" "$d.away"; done' away "$images"
+    run as alice vcctl migrate "$JOB" "$MOVING" --to "$TARGET"
+    lab_exec "$TARGET" sh -c 'cd "$1" && for d in *.away; do mv "$d" "${d%.away}"; done' back "$images"
+    assert_equal "$status" 1
+    assert_contains "$output" "stays on host $SOURCE: host $TARGET"
+    member_is_on "$SOURCE"
+    goes_well
+}
+
+@test "the target loses its power before and after the decision: the member goes on, or is called gone" {
+    long "a host is lost and booted"
+    local host
+    host=$(at source)
+    faults "$host" "move-decide=hold"
+    begin_move
+    wait_until 60 "vcd on $host to be at move-decide" is_at "$host" move-decide
+    lab kill "$TARGET"
+    faults "$host" ""
+    wait_until 90 "member $MOVING to be called gone" member_is_gone
+    assert_equal "$(domains "$SOURCE" | grep -c "$MOVING:" || true)" 0
+    lab_exec ctl scancel "$JOB"
+    lab boot "$TARGET"
+    wait "$MIGRATE" || true
+    ends_well 90 "$JOB"
+    start_cluster
+}
+member_is_gone() { as alice vcctl view "$JOB" --json | python3 -c "import json,sys; sys.exit(json.load(sys.stdin)['members'][$MOVING]['state'] != 'gone')"; }
+
+@test "scancel while a move is decided: nothing is left on either host" {
+    local host
+    host=$(at source)
+    faults "$host" "move-decided=hold"
+    begin_move
+    wait_until 60 "vcd on $host to be at move-decided" is_at "$host" move-decided
+    as alice scancel "$JOB"
+    faults "$host" ""
+    wait "$MIGRATE" || true
+    ends_well 60 "$JOB"
+}
