@@ -90,6 +90,7 @@ static void destroy(struct share_move *mv)
 	if (mv->cutting)
 		work_cancel(mv->cutting);
 	rpc_finish(vc_steal(&mv->asker), NULL, &gone);
+	rpc_finish(vc_steal(&mv->req), NULL, mv->why.code ? &mv->why : &gone); // who joined while the target was told to drop its copy
 	relay_destroy(mv->relay);
 	json_object_put(mv->result);
 	free(mv->xml);
@@ -238,6 +239,7 @@ static void stays(struct share_move *mv, const struct vc_error *why)
 		mv->member->move = NULL; // its end is an event again
 		mv->member = NULL;
 	}
+	mv->why = text;
 	share_move_answer(mv, NULL, &text);
 	if (share_move_call(mv, "host.drop", SHAREMOVE_TELL_MS, dropped, &err) < 0)
 		destroy(mv);
