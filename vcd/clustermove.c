@@ -613,10 +613,10 @@ int clusters_move(struct clusters *cs, uint32_t job, const struct clusters_place
 {
 	struct cluster *c = clusters_find_job(cs, job);
 	vc_autojson struct json_object *none = json_object_new_object(), *options = NULL;
-	const struct wish w = {.places = places, .n_places = n};
+	struct wish w = {.places = places, .n_places = n};
 	if (!c)
 		return vc_error_set(err, VC_ENOTFOUND, "job %u has no virtual cluster", job);
-	if (read_options(none, &options, err) < 0)
+	if (read_options(none, &options, &w.at_once, err) < 0)
 		return -1;
 	struct clustermove *mv = plan_moves(c, &w, options, err);
 	if (!mv)
