@@ -199,7 +199,7 @@ static int prepare_run(struct move_job *j, struct vc_error *err)
 	// of an earlier try
 	if (hv_kill(j->work->hv, j->name, err) < 0 || sharework_no_member(j->work, j->member->rank, err) < 0)
 		return -1;
-	if (sharework_network(j->work, err) < 0 || sharework_disks(j->work, err) < 0 ||
+	if (sharework_network(j->work, err) < 0 || sharework_disk(j->work, j->member->rank, err) < 0 ||
 	    sharework_road(j->work, j->member->rank, dir, sizeof(dir), err) < 0)
 		return -1;
 	j->xml = sharework_xml(j->work, j->machine, j->member, err);

@@ -37,6 +37,7 @@
 
 #define MARK_MAX 128		  // bytes of a job's marker
 #define CMDLINE_MAX 256 // bytes of a guest kernel's command line, all of it ours
+#define ALL_MEMBERS UINT32_MAX
 #define OVERLAY_CACHE "unsafe"	  // a member's disk ends with the job: no flush of the guest has to reach the platter
 #define QEMU_IMG "qemu-img"
 
@@ -437,7 +438,7 @@ static int open_image(const struct sharework *w, const char *base, struct vc_err
 	return 0;
 }
 
-int sharework_disks(struct sharework *w, struct vc_error *err)
+static int make_disks(struct sharework *w, uint32_t only, struct vc_error *err)
 {
 	vc_autofree char *base = NULL;
 	if (w->fake)
@@ -451,12 +452,24 @@ int sharework_disks(struct sharework *w, struct vc_error *err)
 	}
 	for (size_t i = 0; i < w->n_members; i++) {
 		vc_autofree char *path = NULL;
+		if (only != ALL_MEMBERS && w->members[i]->rank != only)
+			continue;
 		if (asprintf(&path, "%s/%" PRIu32 ".qcow2", w->disk_dir, w->members[i]->rank) < 0)
 			return vc_error_errno(err, "overlay");
 		if (make_overlay(base, path, err) < 0)
 			return -1;
 	}
 	return 0;
+}
+
+int sharework_disks(struct sharework *w, struct vc_error *err)
+{
+	return make_disks(w, ALL_MEMBERS, err);
+}
+
+int sharework_disk(struct sharework *w, uint32_t rank, struct vc_error *err)
+{
+	return make_disks(w, rank, err);
 }
 
 // --- a member's road to another host --------------------------------------------------------------------------

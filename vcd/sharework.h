@@ -86,6 +86,7 @@ int sharework_unpin(struct sharework *w, struct vc_error *err);
 int sharework_network(struct sharework *w, struct vc_error *err);
 int sharework_no_network(struct sharework *w, struct vc_error *err);
 int sharework_disks(struct sharework *w, struct vc_error *err); // directories, overlays, mounts
+int sharework_disk(struct sharework *w, uint32_t rank, struct vc_error *err); // the same, of one member: others may be made beside it
 int sharework_no_disks(struct sharework *w, struct vc_error *err);
 int sharework_start(struct sharework *w, const struct sharework_machine *machine, const struct plan_member *m,
 		    struct vc_error *err);
