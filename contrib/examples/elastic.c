@@ -2,7 +2,7 @@
 // A work queue whose workers follow the virtual cluster: counts the primes below ITEMS x 100000, one item per 100000.
 //
 // mpicc.openmpi elastic.c $(pkg-config --cflags --libs vcluster) -Wl,-rpath,'$ORIGIN' -o elastic
-// mpirun -n 1 --host $(hostname) ./elastic ITEMS JOURNAL     (contrib/examples/elastic.sh does that, again when a member died)
+// mpirun -n 1 --oversubscribe --host $(hostname) ./elastic ITEMS JOURNAL     (contrib/examples/elastic.sh does that, again when a member died)
 //
 // The one process that mpirun starts is the master. It reads the view (vcluster.h): on each member that has joined it spawns
 // as many workers as the member has slots (MPI_Comm_spawn with Open MPI's info key add-host, which takes hosts that mpirun did

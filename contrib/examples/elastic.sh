@@ -13,7 +13,8 @@ children() { cat "/proc/$1/task/"*/children 2>/dev/null; }
 # has had processes and has had none for a while.
 run() {
     local pid had=no idle=0
-    mpirun -n 1 --host "$(hostname)" ./elastic "$items" "$journal" &
+    # the master uses next to no processor: its member's workers run beside it, also where that has one slot
+    mpirun -n 1 --oversubscribe --host "$(hostname)" ./elastic "$items" "$journal" &
     pid=$!
     while kill -0 "$pid" 2>/dev/null && [ "$idle" -lt "$IDLE_SECONDS" ]; do
         sleep 1
