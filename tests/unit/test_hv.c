@@ -15,7 +15,7 @@ struct fixture {
 	uv_loop_t loop;
 	uv_timer_t limit;
 	struct hv *hv;
-	int started, stopped;
+	int started, stopped, paused;
 	bool late;
 };
 
@@ -24,7 +24,7 @@ static void on_event(void *ctx, const char *domain, enum hv_event event, const c
 	struct fixture *f = ctx;
 	assert_int_equal(strncmp(domain, "vc-01234567-", 12), 0);
 	assert_non_null(reason);
-	*(event == HV_STARTED ? &f->started : &f->stopped) += 1;
+	*(event == HV_STARTED ? &f->started : event == HV_PAUSED ? &f->paused : &f->stopped) += 1;
 }
 
 static void on_limit(uv_timer_t *timer)
@@ -108,6 +108,7 @@ static void test_life(void **state)
 		uv_run(&f->loop, UV_RUN_ONCE);
 	assert_int_equal(f->started, 2);
 	assert_int_equal(f->stopped, 2);
+	assert_int_equal(f->paused, 2); // each time that it was not yet
 }
 
 static void test_bad_xml(void **state)

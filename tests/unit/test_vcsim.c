@@ -270,8 +270,13 @@ static void test_scenarios(void **state)
 				  .costs = {3000, 40000, 10000, 3000}};
 	vc_autojson struct json_object *obj = json_object_new_object();
 	struct figures f = {obj};
-	assert_int_equal(scenario_pool(&o, &f, &err), 0);
-	assert_true(figure(&f, "slowdown_vs_static") < 1 && figure(&f, "slowdown_vs_easy") > 0);
+	int better = 0;
+	for (o.seed = 5; o.seed > 0; o.seed--) { // a day of one seed says little
+		assert_int_equal(scenario_pool(&o, &f, &err), 0);
+		better += figure(&f, "slowdown_vs_static") < 1 && figure(&f, "slowdown_vs_easy") > 0;
+	}
+	assert_true(better >= 3);
+	o.seed = 1;
 	assert_int_equal(scenario_violin(&o, &f, &err), 0);
 	assert_true(figure(&f, "makespan_vs_static") < 1);
 	assert_true(figure(&f, "moves") > 0);
