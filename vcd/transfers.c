@@ -148,7 +148,7 @@ static void stop_pipeline(struct transfer *tr);
 static int end_serving(struct transfers *t, const char *digest, struct vc_error *err)
 {
 	struct transfer *tr = transfer_find(t, digest);
-	if (tr && tr->pipeline && (!tr->serving || tr->repair))
+	if (tr && tr->pipeline && !tr->serving)
 		return vc_error_set(err, VC_EBUSY, "image %.12s is just being fetched or repaired", digest);
 	if (tr && tr->pipeline)
 		stop_pipeline(tr);
