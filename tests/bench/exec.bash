@@ -11,7 +11,7 @@
 #           whole command. What srun itself carries is a seventh of the port, in bare jobs too: that is stated beside, as
 #           a share of the same on a bare host.
 # relays    the same plain guest with a second process behind a pipe, as a task is: the least that carrying a task's stream
-#           costs its guest, whoever does it; and the same again with tee and splice, which copy once less. Stated: where memory is copied slowly (emulated machines) it bounds the bars.
+#           costs its guest, whoever does it. Stated: where memory is copied slowly (emulated machines) it bounds the bars.
 # tasks     32 tasks at once, stated.
 
 BENCH_PAIRS=41
@@ -82,14 +82,13 @@ part_streams() {
     agent_start user_n2 0 n2 --user alice
     agent_ask ready 'echo "$SLURM_JOB_ID"'
     JOB=$OUTPUT
-    interleave stdout_task stdout_link stdout_relay stdout_splice
+    interleave stdout_task stdout_link stdout_relay
     interleave stdin_task stdin_link stdin_relay
     bar stdout_vs_link ratio stdout_task stdout_link MiB/s higher 0.6
     bar stdin_vs_link ratio stdin_task stdin_link MiB/s higher 0.5
     bar stdout_vs_relay ratio stdout_task stdout_relay 1 higher -
     bar stdin_vs_relay ratio stdin_task stdin_relay 1 higher -
     bar stdout_relay_vs_link ratio stdout_relay stdout_link 1 higher -
-    bar stdout_splice_vs_link ratio stdout_splice stdout_link 1 higher -
     bar stdin_relay_vs_link ratio stdin_relay stdin_link 1 higher -
     PAIRS=$((PAIRS < 5 ? PAIRS : 5))
     interleave srun_stdout_ready srun_stdout_bare
@@ -120,7 +119,6 @@ port() {
 stdout_link() { port out stdout_link "$1"; }
 stdin_link() { port in stdin_link "$1"; }
 stdout_relay() { port relay-out stdout_relay "$1"; }
-stdout_splice() { port splice-out stdout_splice "$1"; }
 stdin_relay() { port relay-in stdin_relay "$1"; }
 
 srun_stdout() {

@@ -6,9 +6,6 @@
 //   in BYTES      reads so many bytes from it, then answers with one byte
 //   relay-out BYTES, relay-in BYTES   the same, but another process writes or reads them through a pipe of the size that
 //                 tasks have: the least that carrying a task's stream can cost
-//   splice-out BYTES   the same with tee(2) and splice(2) in place of read and write: the pages of the pipe go to the port,
-//                 a second pipe keeps them for as long as a session would keep what is not acknowledged, and so
-//                 many bytes go before and after each piece as a frame's head and tail have (within BYTES)
 //   spawn TIMES   starts true(1) and waits for its end, so many times, then answers with one byte
 // No frames, no sessions: nothing but read(2) and write(2) of PIECE bytes. Ends with power off on any error.
 #include <fcntl.h>
@@ -23,13 +20,10 @@
 #include "guest/port.h"
 #include "guest/taskrun.h"
 #include "libvc/cleanup.h"
-#include "libvc/link.h"
 #include "libvc/parse.h"
 
 #define PIECE 65536u		     // as the largest body of a link frame
 #define BYTES_MAX (UINT64_C(1) << 40) // of one command
-#define KEPT_MAX (512u << 10)	      // of what was sent: a session's window
-#define FRAME_OVERHEAD (VC_LINK_HEAD_LEN + VC_LINK_TAIL_LEN)
 #define PAUSE_MS 20		     // while the host's end is closed poll() returns at once
 
 static uint8_t piece[PIECE];
@@ -78,67 +72,16 @@ static int get(int fd, uint64_t bytes)
 	return move(fd, -1, bytes);
 }
 
-// All of it, or -1; `to` is the port.
-static int put_spliced(int from, int to, size_t bytes)
-{
-	while (bytes) {
-		ssize_t n = splice(from, NULL, to, NULL, bytes, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			return -1;
-		if (n <= 0)
-			wait_port(to, POLLOUT);
-		else
-			bytes -= (size_t)n;
-	}
-	return 0;
-}
-
-// The kept pages are let go in halves, as acknowledgements come.
-static int let_go(int keep, int null, uint64_t *kept)
-{
-	while (*kept > KEPT_MAX) {
-		ssize_t n = splice(keep, NULL, null, NULL, KEPT_MAX / 2, 0);
-		if (n <= 0)
-			return -1;
-		*kept -= (uint64_t)n;
-	}
-	return 0;
-}
-
-static int move_spliced(int from, int to, uint64_t bytes)
-{
-	int keep[2], null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	uint64_t kept = 0;
-	if (null < 0 || pipe2(keep, O_CLOEXEC) < 0 || fcntl(keep[0], F_SETPIPE_SZ, 2 * KEPT_MAX) < 0)
-		return -1;
-	while (bytes > FRAME_OVERHEAD) {
-		ssize_t n = tee(from, keep[1], (bytes < PIECE ? (size_t)bytes : PIECE) - FRAME_OVERHEAD, 0);
-		if (n <= 0 || move(-1, to, VC_LINK_HEAD_LEN) < 0 || put_spliced(from, to, (size_t)n) < 0 ||
-		    move(-1, to, VC_LINK_TAIL_LEN) < 0)
-			return -1;
-		kept += (uint64_t)n;
-		bytes -= (uint64_t)n + FRAME_OVERHEAD;
-		if (let_go(keep[0], null, &kept) < 0)
-			return -1;
-	}
-	close(keep[0]);
-	close(keep[1]);
-	close(null);
-	return move(-1, to, bytes);
-}
-
 // The other process is at the far end of the pipe, where a task would be.
-static int relay(int fd, bool out, bool spliced, uint64_t bytes)
+static int relay(int fd, bool out, uint64_t bytes)
 {
 	int p[2];
 	if (pipe2(p, O_CLOEXEC) < 0 || fcntl(p[0], F_SETPIPE_SZ, TASKRUN_PIPE_SIZE) < 0)
 		return -1;
 	pid_t pid = fork();
-	if (pid == 0) {
-		close(p[out ? 0 : 1]);
+	if (pid == 0)
 		_exit((out ? put(p[1], bytes) : get(p[0], bytes)) < 0);
-	}
-	int rc = pid < 0 ? -1 : spliced ? move_spliced(p[0], fd, bytes) : out ? move(p[0], fd, bytes) : move(fd, p[1], bytes);
+	int rc = pid < 0 ? -1 : out ? move(p[0], fd, bytes) : move(fd, p[1], bytes);
 	close(p[0]);
 	close(p[1]);
 	if (pid > 0)
@@ -185,14 +128,12 @@ static int serve_one(int fd, const char *word, uint64_t bytes)
 	if (!strcmp(word, "out"))
 		return put(fd, bytes);
 	if (!strcmp(word, "relay-out"))
-		return relay(fd, true, false, bytes);
-	if (!strcmp(word, "splice-out"))
-		return relay(fd, true, true, bytes);
+		return relay(fd, true, bytes);
 	if (!strcmp(word, "in"))
 		return get(fd, bytes) < 0 ? -1 : put(fd, 1);
 	if (!strcmp(word, "spawn"))
 		return spawn(bytes) < 0 ? -1 : put(fd, 1);
-	return relay(fd, false, false, bytes) < 0 ? -1 : put(fd, 1);
+	return relay(fd, false, bytes) < 0 ? -1 : put(fd, 1);
 }
 
 static int serve(int fd, struct vc_error *err)

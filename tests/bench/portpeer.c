@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // portpeer: the host's end of portinit.
 //
-//   portpeer SOCKET [relay-|splice-]out|[relay-]in BYTES   moves BYTES through the port; prints the microseconds that it took
+//   portpeer SOCKET [relay-]out|[relay-]in BYTES     moves BYTES through the port; prints the microseconds that it took
 //   portpeer SOCKET spawn TIMES                      has the guest start true(1) so many times; prints the same
 //
 // The clock starts before the command is sent and stops at the last byte (out) or at the guest's answer (in).
@@ -71,7 +71,7 @@ static int put(int fd, uint64_t bytes, struct vc_error *err)
 
 static bool is_out(const char *direction)
 {
-	return !strcmp(direction, "out") || !strcmp(direction, "relay-out") || !strcmp(direction, "splice-out");
+	return !strcmp(direction, "out") || !strcmp(direction, "relay-out");
 }
 
 static bool is_in(const char *direction)
@@ -106,7 +106,7 @@ int main(int argc, char **argv)
 	uint64_t bytes, us = 0;
 	if (argc != 4 || (!is_out(argv[2]) && !is_in(argv[2]) && !is_spawn(argv[2])) ||
 	    vc_parse_u64("bytes", argv[3], 1, BYTES_MAX, &bytes, &err) < 0) {
-		fprintf(stderr, "Usage: portpeer SOCKET [relay-|splice-]out|[relay-]in BYTES, or portpeer SOCKET spawn TIMES\n");
+		fprintf(stderr, "Usage: portpeer SOCKET [relay-]out|[relay-]in BYTES, or portpeer SOCKET spawn TIMES\n");
 		return 2;
 	}
 	vc_autoclose int fd = open_socket(argv[1], &err);
