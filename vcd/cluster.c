@@ -798,11 +798,6 @@ static bool job_has_host(const struct slurmctl_job *job, const char *name)
 	return false;
 }
 
-struct dropped {
-	const struct cluster *cluster;
-	const struct slurmctl_job *job;
-};
-
 // All members that it had have moved away: it has a vote all the same.
 static bool is_empty(const struct cluster *c, size_t host)
 {
@@ -821,21 +816,27 @@ static void hosts_told(void *ctx, const struct vc_error *err)
 		log_cluster(VC_LOG_DEBUG, c, "member.fact: %s", err->text);
 }
 
+static void note_taken_hosts(struct cluster *c, const struct slurmctl_job *job)
+{
+	for (size_t i = 0; c->phase == CLUSTER_READY && job->n_hosts && i < c->n_hosts; i++)
+		c->hosts[i].taken = !c->plan->hosts[i].lease && !job_has_host(job, c->hosts[i].name);
+}
+
 static bool host_was_dropped(void *ctx, const struct plan_host *host)
 {
-	const struct dropped *d = ctx;
-	return !host->lease && !host->gone && !job_has_host(d->job, host->name) && !host_is_in_view(d->cluster, host->name);
+	const struct cluster *c = ctx;
+	int i = plan_host_index(c->plan, host->name);
+	return !host->gone && i >= 0 && cluster_host_is_taken(c, (size_t)i) && !host_is_in_view(c, host->name);
 }
 
 // Hosts that Slurm took and that the view has let go do not come back: what is left of the cluster there goes (cluster.host).
-static void forget_dropped_hosts(struct cluster *c, const struct slurmctl_job *job)
+static void forget_dropped_hosts(struct cluster *c)
 {
-	struct dropped d = {c, job};
 	struct vc_error err = VC_ERROR_INIT;
 	bool some = false;
-	for (size_t i = 0; c->phase == CLUSTER_READY && job->n_hosts && i < c->plan->n_hosts; i++)
-		some |= host_was_dropped(&d, &c->plan->hosts[i]);
-	struct plan *next = some ? plan_shrink(c->plan, host_was_dropped, &d, &err) : NULL;
+	for (size_t i = 0; c->phase == CLUSTER_READY && i < c->plan->n_hosts; i++)
+		some |= host_was_dropped(c, &c->plan->hosts[i]);
+	struct plan *next = some ? plan_shrink(c->plan, host_was_dropped, c, &err) : NULL;
 	if (some && (!next || cluster_use_plan(c, next, &err) < 0))
 		log_cluster(VC_LOG_WARNING, c, "hosts that Slurm took: %s", err.text); // the sweep tries again
 }
@@ -850,9 +851,7 @@ static void drop_lost_hosts(struct cluster *c, const struct slurmctl_job *job)
 		return;
 	for (size_t i = 0; i < c->n_hosts; i++) {
 		names[i] = c->hosts[i].name;
-		c->hosts[i].taken = !c->plan->hosts[i].lease && !job_has_host(job, names[i]);
-		if (c->hosts[i].taken &&
-		    (host_is_in_view(c, names[i]) || (is_empty(c, i) && !c->hosts[i].gone)))
+		if (c->hosts[i].taken && (host_is_in_view(c, names[i]) || (is_empty(c, i) && !c->hosts[i].gone)))
 			json_object_array_add(lost, json_object_new_string(names[i]));
 	}
 	if (json_object_array_length(lost) == 0)
@@ -882,8 +881,9 @@ static void check_done(void *ctx, const struct vc_error *err)
 		return;
 	}
 	cluster_follow_suspension(c, load->job->suspended);
+	note_taken_hosts(c, load->job);
 	drop_lost_hosts(c, load->job);
-	forget_dropped_hosts(c, load->job);
+	forget_dropped_hosts(c);
 	if (c->check_again)
 		cluster_job_changed(c);
 }

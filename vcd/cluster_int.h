@@ -101,6 +101,11 @@ struct cluster {
 	struct cluster_waiter *waiters;
 };
 
+static inline bool cluster_host_is_taken(const struct cluster *c, size_t host)
+{
+	return host < c->n_hosts && c->hosts[host].taken;
+}
+
 struct clusters {
 	struct vcd *vcd;
 	struct slurmctl *slurmctl;

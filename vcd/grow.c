@@ -823,8 +823,7 @@ bool grow_host_stays(const struct cluster *c, size_t host)
 {
 	const struct plan_host *h = &c->plan->hosts[host];
 	const struct grow_part *p = h->lease ? find_part(c, h->lease) : NULL;
-	bool taken = host < c->n_hosts && c->hosts[host].taken;
-	return !h->gone && !taken && (!h->lease || (p && p->phase < PART_DROPPING));
+	return !h->gone && !cluster_host_is_taken(c, host) && (!h->lease || (p && p->phase < PART_DROPPING));
 }
 
 void grow_begin(struct cluster *c)
