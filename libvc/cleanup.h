@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// Cleanup attributes for memory, descriptors, streams and json objects. Each keeps errno.
+// Cleanup attributes for memory, descriptors, streams, json objects and vectors of strings. Each keeps errno.
 #ifndef LIBVC_CLEANUP_H
 #define LIBVC_CLEANUP_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct json_object;
@@ -61,6 +63,15 @@ static inline void vc_strv_free(char **v)
 		free(v[i]);
 	free(v);
 	errno = saved;
+}
+// v may be NULL.
+static inline bool vc_strv_has(char *const *v, const char *s)
+{
+	for (; v && *v; v++) {
+		if (strcmp(*v, s) == 0)
+			return true;
+	}
+	return false;
 }
 static inline void vc_cleanup_strv(char ***v)
 {

@@ -393,15 +393,6 @@ static int set_mounts(struct vc_spec *spec, const char *what, const char *value,
 	return 0;
 }
 
-static bool strv_has(char *const *v, const char *s)
-{
-	for (size_t i = 0; v && v[i]; i++) {
-		if (strcmp(v[i], s) == 0)
-			return true;
-	}
-	return false;
-}
-
 struct list_rule {
 	int (*check)(const char *what, const char *item, struct vc_error *err);
 	size_t max;
@@ -445,7 +436,7 @@ static int add_items(char ***list, const struct list_rule *rule, const char *wha
 		const char *item = i < old ? (*list)[i] : items[i - old];
 		if (rule->check(what, item, err) < 0)
 			return -1;
-		if (strv_has(grown, item))
+		if (vc_strv_has(grown, item))
 			continue;
 		if (n == rule->max)
 			return vc_error_set(err, VC_EUSER, "%s: more than %zu %s", what, rule->max, rule->things);
@@ -519,7 +510,7 @@ static int resolve_list(char ***list, const char *what, const char *dir, struct 
 			return vc_error_errno(err, "%s", what);
 		if (!path[0] || strlen(path) >= VC_PATH_MAX)
 			return vc_error_set(err, VC_EUSER, "%s: '%s' does not name a file", what, (*list)[i]);
-		if (!strv_has(resolved, path))
+		if (!vc_strv_has(resolved, path))
 			resolved[n++] = vc_steal(&path);
 	}
 	if (!*list)

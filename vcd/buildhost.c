@@ -208,13 +208,12 @@ static int host_buildlog(struct rpc_request *req, void *ctx, struct vc_error *er
 	struct buildhost *b = ctx;
 	const char *name;
 	uint64_t uid;
-	vc_autofree char *text = NULL;
 	if (from_controller(b, req, err) < 0 || vc_json_u64(rpc_params(req), "uid", UINT32_MAX - 1, &uid, err) < 0 ||
-	    vc_json_str(rpc_params(req), "name", IMAGE_NAME_MAX, &name, err) < 0 || recipe_check_name(name, err) < 0 ||
-	    imgbuild_read_log(b->vcd, (uid_t)uid, name, &text, err) < 0)
+	    vc_json_str(rpc_params(req), "name", IMAGE_NAME_MAX, &name, err) < 0 || recipe_check_name(name, err) < 0)
 		return -1;
-	struct json_object *result = json_object_new_object();
-	vc_json_add_bytes(result, "log", text, strlen(text));
+	struct json_object *result = imgbuild_log_json(b->vcd, (uid_t)uid, name, err);
+	if (!result)
+		return -1;
 	rpc_reply(req, result);
 	return 0;
 }

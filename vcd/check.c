@@ -264,15 +264,6 @@ static void site_host_done(void *ctx, struct json_object *result, const struct v
 	free(h);
 }
 
-static bool has_name(char **names, const char *name)
-{
-	for (; names && *names; names++) {
-		if (strcmp(*names, name) == 0)
-			return true;
-	}
-	return false;
-}
-
 static int call_host(struct site_host *h, const char *method, struct json_object *params, uint64_t limit_ms, peer_done_fn done,
 		     struct vc_error *err)
 {
@@ -315,7 +306,7 @@ static void ask_host(struct site_run *run, const char *host)
 		return;
 	}
 	*h = (struct site_host){.run = run, .asked_ms = wall_ms()};
-	h->compute = run->nodes ? has_name(run->nodes, host) : strcmp(host, run->check->vcd->conf->host_name) != 0;
+	h->compute = run->nodes ? vc_strv_has(run->nodes, host) : strcmp(host, run->check->vcd->conf->host_name) != 0;
 	snprintf(h->host, sizeof(h->host), "%s", host);
 	json_object_array_add(run->hosts, json_object_new_string(host));
 	run->left++;
@@ -328,10 +319,10 @@ static void ask_hosts(struct site_run *run)
 	const struct conf *conf = run->check->vcd->conf;
 	for (char **h = run->nodes; h && *h; h++)
 		ask_host(run, *h);
-	if (!has_name(run->nodes, conf->host_name))
+	if (!vc_strv_has(run->nodes, conf->host_name))
 		ask_host(run, conf->host_name);
 	for (size_t i = 0; i < conf->n_hosts; i++) {
-		if (strcmp(conf->hosts[i].name, conf->host_name) != 0 && !has_name(run->nodes, conf->hosts[i].name))
+		if (strcmp(conf->hosts[i].name, conf->host_name) != 0 && !vc_strv_has(run->nodes, conf->hosts[i].name))
 			ask_host(run, conf->hosts[i].name);
 	}
 }

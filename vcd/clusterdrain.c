@@ -22,15 +22,6 @@ struct drain_look { // belongs to its job
 	char **names;
 };
 
-static bool is_in(char *const *names, const char *name)
-{
-	for (; names && *names; names++) {
-		if (strcmp(*names, name) == 0)
-			return true;
-	}
-	return false;
-}
-
 static int look_run(void *ctx, struct vc_error *err)
 {
 	struct drain_look *l = ctx;
@@ -47,7 +38,7 @@ static void look_done(void *ctx, const struct vc_error *err)
 		return;
 	}
 	for (char **name = l->names; *name; name++) {
-		if (!is_in(cs->drained, *name))
+		if (!vc_strv_has(cs->drained, *name))
 			clusters_evacuate(cs, *name);
 	}
 	vc_strv_free(cs->drained);

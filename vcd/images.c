@@ -758,11 +758,9 @@ static int image_rm(struct rpc_request *req, void *ctx, struct vc_error *err)
 
 static int reply_log(struct images *im, struct rpc_request *req, const char *name, struct vc_error *err)
 {
-	vc_autofree char *text = NULL;
-	if (imgbuild_read_log(im->vcd, rpc_caller(req)->uid, name, &text, err) < 0)
+	struct json_object *result = imgbuild_log_json(im->vcd, rpc_caller(req)->uid, name, err);
+	if (!result)
 		return -1;
-	struct json_object *result = json_object_new_object();
-	vc_json_add_bytes(result, "log", text, strlen(text)); // a package's output need not be UTF-8
 	rpc_reply(req, result);
 	return 0;
 }

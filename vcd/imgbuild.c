@@ -79,10 +79,16 @@ static int read_tail(const char *path, char **ret, struct vc_error *err)
 	return 0;
 }
 
-int imgbuild_read_log(const struct vcd *vcd, uid_t owner, const char *name, char **ret, struct vc_error *err)
+struct json_object *imgbuild_log_json(const struct vcd *vcd, uid_t owner, const char *name, struct vc_error *err)
 {
-	vc_autofree char *path = imgbuild_log_path(vcd, owner, name);
-	return path ? read_tail(path, ret, err) : vc_error_errno(err, "log of image %s", name);
+	vc_autofree char *path = imgbuild_log_path(vcd, owner, name), *text = NULL;
+	if (!path)
+		vc_error_errno(err, "log of image %s", name);
+	if (!path || read_tail(path, &text, err) < 0)
+		return NULL;
+	struct json_object *result = json_object_new_object();
+	vc_json_add_bytes(result, "log", text, strlen(text)); // a package's output need not be UTF-8
+	return result;
 }
 
 int imgbuild_clean(const struct vcd *vcd, struct store *store, struct vc_error *err)

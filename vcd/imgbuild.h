@@ -37,7 +37,7 @@ const char *imgbuild_name(const struct imgbuild *b);
 // state-dir/builds/UID.NAME.log; the caller frees it.
 char *imgbuild_log_path(const struct vcd *vcd, uid_t owner, const char *name);
 #define IMGBUILD_LOG_MAX (256u << 10) // bytes of a log that anybody asks for: its end
-int imgbuild_read_log(const struct vcd *vcd, uid_t owner, const char *name, char **ret, struct vc_error *err);
+struct json_object *imgbuild_log_json(const struct vcd *vcd, uid_t owner, const char *name, struct vc_error *err); // {log}, the answer to who asks; NULL: none
 
 // Makes the directories that builds use, and drops what a killed vcd left in them.
 int imgbuild_clean(const struct vcd *vcd, struct store *store, struct vc_error *err);

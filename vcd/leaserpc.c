@@ -220,6 +220,29 @@ static int param_cluster(struct rpc_request *req, struct leases *l, struct clust
 	return rpc_require_owner(req, look->uid, text, err);
 }
 
+static int check_planned(const struct clusters_look *look, struct vc_error *err)
+{
+	return look->plan ? 0 : vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u is not planned yet", look->job);
+}
+
+static int check_running(const struct clusters_look *look, struct vc_error *err)
+{
+	if (!look->over && look->ready)
+		return 0;
+	return vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u is not running: see vcctl show %u", look->job, look->job);
+}
+
+static int param_hosts(struct rpc_request *req, struct leases *l, struct clusters_look *look, uint32_t *ret, struct vc_error *err)
+{
+	return param_cluster(req, l, look, err) < 0 ? -1 : vc_json_u32(rpc_params(req), "hosts", VC_HOSTS_MAX, ret, err);
+}
+
+static int param_deadline(struct rpc_request *req, uint64_t *ret_ms, struct vc_error *err)
+{
+	*ret_ms = (uint64_t)elastic_params_standard().deadline_ms;
+	return vc_json_u64_opt(rpc_params(req), "deadline_ms", DEADLINE_MAX_MS, ret_ms, err);
+}
+
 static struct json_object *lease_to_json(struct leases *l, const struct lease *lease)
 {
 	struct json_object *obj = json_object_new_object();
@@ -259,10 +282,8 @@ static struct json_object *size_to_json(struct leases *l, const struct clusters_
 static int lease_list(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct clusters_look look;
-	if (param_cluster(req, ctx, &look, err) < 0)
+	if (param_cluster(req, ctx, &look, err) < 0 || check_planned(&look, err) < 0)
 		return -1;
-	if (!look.plan)
-		return vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u is not planned yet", look.job);
 	rpc_reply(req, size_to_json(ctx, &look));
 	return 0;
 }
@@ -305,13 +326,9 @@ static int cluster_resize(struct rpc_request *req, void *ctx, struct vc_error *e
 	struct clusters_look look;
 	int64_t change = 0;
 	bool dry = false;
-	uint64_t deadline = (uint64_t)elastic_params_standard().deadline_ms;
-	if (param_cluster(req, l, &look, err) < 0)
-		return -1;
-	if (look.over || !look.ready)
-		return vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u is not running: see vcctl show %u", look.job, look.job);
-	if (param_change(req, l, &look, &change, err) < 0 || vc_json_bool_opt(rpc_params(req), "dry_run", &dry, err) < 0 ||
-	    vc_json_u64_opt(rpc_params(req), "deadline_ms", DEADLINE_MAX_MS, &deadline, err) < 0)
+	uint64_t deadline;
+	if (param_cluster(req, l, &look, err) < 0 || check_running(&look, err) < 0 || param_change(req, l, &look, &change, err) < 0 ||
+	    vc_json_bool_opt(rpc_params(req), "dry_run", &dry, err) < 0 || param_deadline(req, &deadline, err) < 0)
 		return -1;
 	if (!dry && change && leases_change(l, look.job, change, (int64_t)deadline, err) < 0)
 		return -1;
@@ -328,9 +345,8 @@ static int lease_reclaim(struct rpc_request *req, void *ctx, struct vc_error *er
 	struct leases *l = ctx;
 	struct clusters_look look;
 	uint32_t n;
-	uint64_t deadline = (uint64_t)elastic_params_standard().deadline_ms;
-	if (param_cluster(req, l, &look, err) < 0 || vc_json_u32(rpc_params(req), "hosts", VC_HOSTS_MAX, &n, err) < 0 ||
-	    vc_json_u64_opt(rpc_params(req), "deadline_ms", DEADLINE_MAX_MS, &deadline, err) < 0 ||
+	uint64_t deadline;
+	if (param_hosts(req, l, &look, &n, err) < 0 || param_deadline(req, &deadline, err) < 0 ||
 	    leases_change(l, look.job, -(int64_t)n, (int64_t)deadline, err) < 0)
 		return -1;
 	rpc_reply(req, size_to_json(l, &look));
@@ -343,11 +359,8 @@ static int lease_request(struct rpc_request *req, void *ctx, struct vc_error *er
 	struct leases *l = ctx;
 	struct clusters_look look;
 	uint32_t n;
-	if (param_cluster(req, l, &look, err) < 0 || vc_json_u32(rpc_params(req), "hosts", VC_HOSTS_MAX, &n, err) < 0)
-		return -1;
-	if (look.over || !look.ready)
-		return vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u is not running: see vcctl show %u", look.job, look.job);
-	if (check_size(&look, look.own + leases_live(l, look.job) + n, err) < 0 || (n && leases_change(l, look.job, n, 0, err) < 0))
+	if (param_hosts(req, l, &look, &n, err) < 0 || check_running(&look, err) < 0 ||
+	    check_size(&look, look.own + leases_live(l, look.job) + n, err) < 0 || (n && leases_change(l, look.job, n, 0, err) < 0))
 		return -1;
 	rpc_reply(req, size_to_json(l, &look));
 	return 0;
@@ -359,10 +372,9 @@ static int lease_offer(struct rpc_request *req, void *ctx, struct vc_error *err)
 	struct leases *l = ctx;
 	struct clusters_look look;
 	uint32_t n;
-	uint64_t deadline = (uint64_t)elastic_params_standard().deadline_ms;
+	uint64_t deadline;
 	int64_t now = leases_now();
-	if (param_cluster(req, l, &look, err) < 0 || vc_json_u32(rpc_params(req), "hosts", VC_HOSTS_MAX, &n, err) < 0 ||
-	    vc_json_u64_opt(rpc_params(req), "deadline_ms", DEADLINE_MAX_MS, &deadline, err) < 0)
+	if (param_hosts(req, l, &look, &n, err) < 0 || param_deadline(req, &deadline, err) < 0)
 		return -1;
 	struct lease_cluster *c = leases_cluster(l, look.job);
 	if (!c || look.over || !look.ready)
@@ -386,10 +398,8 @@ static int lease_renew(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct leases *l = ctx;
 	struct clusters_look look;
-	if (param_cluster(req, l, &look, err) < 0)
+	if (param_cluster(req, l, &look, err) < 0 || check_planned(&look, err) < 0)
 		return -1;
-	if (!look.plan)
-		return vc_error_set(err, VC_EBUSY, "the virtual cluster of job %u is not planned yet", look.job);
 	leases_look(l);
 	rpc_reply(req, size_to_json(l, &look));
 	return 0;

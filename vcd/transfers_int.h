@@ -16,10 +16,10 @@
 struct bell;
 struct store;
 
+#define TRANSFER_PARK_MS 2000 // a successor's request waits so long for this host to want the image itself: its own request is on its way
 #define TRANSFER_PARK_HOST_MS 20 // and so much more for each host of the chain: all of them are told one after another
 #define TRANSFER_PARK_MAX_MS 30000
-#define TRANSFER_PARK_MS 2000 // a successor's request waits so long for this host to want the image itself: its own request is on its way
-#define TRANSFER_PULL_MS 6000 // for the answer to image.pull, parking included
+#define TRANSFER_PULL_MS 6000 // for the answer to image.pull, besides what the request waits there
 
 struct parked {
 	TAILQ_ENTRY(parked) link;
