@@ -3,7 +3,7 @@
 # seconds (the limits of the waits), and that nothing is left: ends_well.
 #
 # Owns the image $IMAGE of alice, made once per lab, the faults that vcd is told (vcd/fault.h), and the lines that
-# vcd_conf adds to a host's vcd.conf; faults_over takes both away.
+# vcd_conf (helper.bash) adds to a host's vcd.conf; faults_over takes both away.
 
 bats_require_minimum_version 1.5.0
 
@@ -79,18 +79,8 @@ need_fault_points() { has_fault_points || skip "vcd was built without --enable-f
 # faults HOST LIST: what vcd there is to do at its next points
 faults() { lab_exec "$1" sh -c 'printf "%s\n" "$1" >/run/vcd/faults' faults "$2"; }
 
-vcd_signal() { lab_exec "$1" sh -c 'kill -s "$1" "$(cat /run/vclab/vcd.pid)"' signal "$2"; }
 vcd_is_dead() { lab_exec "$1" sh -c '! kill -0 "$(cat /run/vclab/vcd.pid)"'; }
 vcd_is_stopped() { lab_exec "$1" sh -c 'grep -q "^State:.T" "/proc/$(cat /run/vclab/vcd.pid)/status"'; }
-vcd_answers() { wait_until 30 "vcd on $1 to answer" lab_exec "$1" vcctl ping; }
-
-# vcd_conf HOST LINE...: adds to its vcd.conf, and makes vcd read it
-vcd_conf() {
-    lab_exec "$1" sh -c 'cd /etc/vcluster && { [ -e vcd.conf.kept ] || cp vcd.conf vcd.conf.kept; } && shift && printf "%s\n" "$@" >>vcd.conf' \
-        vcd_conf "$@"
-    vcd_signal "$1" HUP
-    vcd_answers "$1"
-}
 
 faults_over() {
     local host

@@ -150,6 +150,26 @@ assert_clean() {
     done
 }
 
+vcd_signal() { lab_exec "$1" sh -c 'kill -s "$1" "$(cat /run/vclab/vcd.pid)"' signal "$2"; }
+vcd_answers() { wait_until 30 "vcd on $1 to answer" lab_exec "$1" vcctl ping; }
+
+# vcd_conf HOST LINE...: adds to its vcd.conf, and makes vcd read it; vcd_conf_back HOST: the file as it was
+vcd_conf() {
+    lab_exec "$1" sh -c 'cd /etc/vcluster && { [ -e vcd.conf.kept ] || cp vcd.conf vcd.conf.kept; } && shift && printf "%s\n" "$@" >>vcd.conf' \
+        vcd_conf "$@"
+    vcd_reads_conf "$1"
+}
+vcd_conf_back() { lab_exec "$1" mv /etc/vcluster/vcd.conf.kept /etc/vcluster/vcd.conf; vcd_reads_conf "$1"; }
+vcd_reads_conf() {
+    local before
+    before=$(times_conf_loaded "$1")
+    vcd_signal "$1" HUP
+    wait_until 10 "vcd on $1 to read its file" conf_is_loaded_again "$1" "$before" || return
+    vcd_answers "$1"
+}
+times_conf_loaded() { lab log "$1" vcd | grep -c 'vcd.conf is loaded' || true; }
+conf_is_loaded_again() { [ "$(times_conf_loaded "$1")" -gt "$2" ]; }
+
 # what the daemons said last, for the log of a test that failed
 dump_logs() {
     local host

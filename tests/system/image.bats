@@ -21,6 +21,12 @@ digest_of() { as "$1" vcctl image show "$2" --json | json 'd["digest"]'; }
 builds_anywhere() { local h; for h in ctl $(lab_hosts); do lab_exec "$h" ls /var/lib/vcluster/images/builds || return; done; }
 no_build_is_left() { local left; left=$(builds_anywhere) && [ -z "$left" ] && ! grep -qs "vclab-$VCLAB_ID/.*root.raw" /sys/block/loop*/loop/backing_file; }
 
+# begin_build NAME: by alice, in the background, until its first command runs; what it says goes to $BATS_TEST_TMPDIR/NAME
+begin_build() {
+    as alice vcctl image build "$1.recipe" >"$BATS_TEST_TMPDIR/$1" 2>&1 &
+    wait_until 20 "the command" grep -q 'command 1' "$BATS_TEST_TMPDIR/$1"
+}
+
 public_busybox() {
     import_busybox alice busybox
     as alice vcctl image show public-box >/dev/null 2>&1 || as alice vcctl image import --public public-box busybox.tar
@@ -100,8 +106,7 @@ commands = { "true", "echo this is why; exit 3" }'
     recipe alice away.recipe 'name = away
 from = public-box
 commands = { "echo this is said; sleep 3; head -c 8 /dev/urandom >/etc/random" }'
-    as alice vcctl image build away.recipe >"$BATS_TEST_TMPDIR/away" 2>&1 &
-    wait_until 20 "the command" sh -c "grep -q 'command 1' '$BATS_TEST_TMPDIR/away'"
+    begin_build away
     local builder other
     for builder in n1 n2; do ! lab_exec "$builder" pgrep -x vc-build >/dev/null || break; done
     other=n1; [ "$builder" != n1 ] || other=n2
@@ -125,8 +130,7 @@ commands = { "echo this is said; sleep 3; head -c 8 /dev/urandom >/etc/random" }
     recipe alice slow.recipe 'name = slow
 from = public-box
 commands = { "test -e /etc/quick || sleep 60" }'
-    as alice vcctl image build slow.recipe >"$BATS_TEST_TMPDIR/slow" 2>&1 &
-    wait_until 20 "the command" sh -c "grep -q 'command 1' '$BATS_TEST_TMPDIR/slow'"
+    begin_build slow
     lab stop ctl vcd KILL
     wait $! && false
     lab start ctl vcd

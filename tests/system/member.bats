@@ -50,28 +50,12 @@ member_has_epoch() { member_says "$1" view.json | grep -qE "\"epoch\": ?$2\b"; }
 shown() { as alice vcctl view "$JOB" | grep -cw -- "$1"; }
 shows() { [ "$(shown "$1")" = "$2" ]; }
 hooked() { as alice vcctl exec "$JOB" 0 -- cat /tmp/hooked | grep -qx "$1"; }
-# set_conf HOST LINE: added to its vcd.conf, which vcd reads again; unset_conf HOST: the file as it was
-set_conf() {
-    lab_exec "$1" sh -c 'cp -n /etc/vcluster/vcd.conf /run/vcd.conf.before; echo "$1" >>/etc/vcluster/vcd.conf' set_conf "$2"
-    read_conf "$1"
-}
-unset_conf() { lab_exec "$1" cp /run/vcd.conf.before /etc/vcluster/vcd.conf; read_conf "$1"; }
-read_conf() {
-    local before
-    before=$(times_loaded "$1")
-    vcd_signal "$1" HUP
-    wait_until 10 "vcd of $1 to read its file" conf_was_read "$1" "$before"
-}
-times_loaded() { lab log "$1" vcd | grep -c 'vcd.conf is loaded' || true; }
-conf_was_read() { [ "$(times_loaded "$1")" -gt "$2" ]; }
 
 resume() { lab_exec ctl scontrol update NodeName="$1" State=RESUME || true; } # a slurmd that registers may have been first
 
 machines() { lab_exec "$1" virsh -q -c qemu:///system list --all | awk '{print $3}' | xargs; }
 machines_are() { [ "$(machines "$1")" = "$2" ]; }
 logged() { lab log "$1" vcd | grep -q -- "$2"; }
-
-vcd_signal() { lab_exec "$1" sh -c 'kill -s "$1" "$(cat /run/vclab/vcd.pid)"' signal "$2"; }
 
 # 1: the guest's own clock is past what its host has confirmed (libvcluster/layout.h: valid_until is at byte 56)
 is_stale() {
@@ -100,7 +84,7 @@ is_valid() { ! is_stale "$1"; }
 grep -o '"epoch": *[0-9]*' "$VCLUSTER_OLD_VIEW" "$VCLUSTER_NEW_VIEW" | tr -d ' "' | cut -d: -f3 |
     xargs echo "job $VCLUSTER_JOB first=$VCLUSTER_FIRST" >>/run/site-hook.log
 HOOK
-    set_conf ctl "report-dead-hosts = yes"
+    vcd_conf ctl "report-dead-hosts = yes"
     lab cut n3 # a machine without power says nothing; the lab's kernel would still close its connections
     lab kill n3
     wait_until 30 "the view without n3" says "view 4: 2 usable, 0 lost"
@@ -113,7 +97,7 @@ HOOK
     is_valid 0
     wait_until 20 "Slurm to have n3 down for that" node_is_down_by_vcd n3
     assert_equal "$(job_state "$JOB")" RUNNING
-    unset_conf ctl
+    vcd_conf_back ctl
 }
 node_is_down_by_vcd() {
     local node
@@ -169,7 +153,7 @@ one_is_usable() { [ "$(member_says 0 hostfile.plain)" = "vc$JOB-0" ]; }
     start_watchers 2 -w n1,n2
     local before
     before=$(times_left_behind)
-    set_conf n2 "fencing = suspend"
+    vcd_conf n2 "fencing = suspend"
     lab cut n2
     wait_until 30 "the view without n2" says "view 2: 1 usable, 0 lost"
     [ "$(lab log n2 vcd | grep -c "of job $JOB: view 2")" = 0 ]
@@ -180,14 +164,14 @@ one_is_usable() { [ "$(member_says 0 hostfile.plain)" = "vc$JOB-0" ]; }
     wait_until 20 "its machine to go on" machines_are n2 running
     wait_until 20 "the view in its member to be valid" is_valid 1
     is_valid 0
-    unset_conf n2
+    vcd_conf_back n2
 }
 times_left_behind() { lab log n2 vcd | grep -c "the other hosts go on without this one" || true; }
 left_behind_again() { [ "$(times_left_behind)" -gt "$1" ]; }
 
 @test "fencing = destroy: a host that was left behind has no machine when it learns of it" {
     local epoch
-    set_conf n2 "fencing = destroy"
+    vcd_conf n2 "fencing = destroy"
     epoch=$(member_epoch 0)
     lab cut n2
     wait_until 30 "the view without n2" member_has_epoch 0 $((epoch + 1))
@@ -196,7 +180,7 @@ left_behind_again() { [ "$(times_left_behind)" -gt "$1" ]; }
     wait_until 20 "nothing to be left there" machines_are n2 ""
     wait_until 10 "vcctl to show its member as gone" shows gone 1
     is_valid 0
-    unset_conf n2
+    vcd_conf_back n2
     lab_exec ctl scancel "$JOB"
     wait_until 60 "the end of job $JOB" job_has_ended "$JOB"
 }

@@ -6,6 +6,7 @@
 # One cluster of two busybox members on two hosts of the run's lab for all tests.
 
 load helper
+load moving
 
 IMAGE=migrate-tiny
 
@@ -23,16 +24,9 @@ teardown_file() { as alice scancel "$(cat "$BATS_FILE_TMPDIR/job")" || true; }
 setup() { [ ! -e "$BATS_FILE_TMPDIR/job" ] || JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
 teardown() { dump_logs; }
 
-# member_host RANK: as the members' own view has it
-member_host() { as alice vcctl view "$JOB" --json | python3 -c "import json,sys; print(json.load(sys.stdin)['members'][$1]['host'])"; }
-member_is_on() { [ "$(member_host "$1")" = "$2" ]; }
-# domains HOST: the cluster's machines there, by rank and state
-domains() { lab_exec "$1" virsh -q -c qemu:///system list --all | awk '{ sub(/.*-/, "", $2); print $2 ":" $3 }' | sort | tr '\n' ' '; }
 domains_are() { [ "$(domains "$1")" = "$2" ]; }
 moving() { as alice vcctl show "$JOB" --json | python3 -c 'import json,sys; m=json.load(sys.stdin)["moving"]["moves"]; sys.exit(not any("round" in x["reason"] for x in m))'; }
-answers() { [ "$(as alice timeout 10 vcctl exec "$JOB" "$1" -- hostname)" = "vc$JOB-$1" ]; }
 has_one_copy() { [ "$(domains n1)$(domains n2)" = "0:running 1:running " ]; }
-no_problems() { lab_exec ctl vcctl check | grep -qx 'no problems'; }
 epoch() { as alice vcctl view "$JOB" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["epoch"])'; }
 
 # the memory of a small guest, and what its overlay holds

@@ -8,6 +8,7 @@
 # for --long: the decision's own points stand for it otherwise.
 
 load faults
+load moving
 
 MOVING=1 # the member
 
@@ -36,35 +37,30 @@ while :; do sleep 1; done'
 
 long() { [ -n "${VC_FULL:-}" ] || skip "$1: tests/run --long"; }
 
-member_host() { as alice vcctl view "$JOB" --json | python3 -c "import json,sys; print(json.load(sys.stdin)['members'][$MOVING]['host'])"; }
-member_is_on() { [ "$(member_host)" = "$1" ]; }
 other_host() { [ "$1" = n1 ] && echo n2 || echo n1; }
-domains() { lab_exec "$1" virsh -q -c qemu:///system list --all | awk '{ sub(/.*-/, "", $2); print $2 ":" $3 }' | sort | tr '\n' ' '; }
 copies() { { domains n1; domains n2; } | tr ' ' '\n' | grep "^$MOVING:" | sort | tr '\n' ' '; }
 has_one_copy() { [ "$(copies)" = "$MOVING:running " ]; }
-answers() { [ "$(as alice timeout 10 vcctl exec "$JOB" "$MOVING" -- hostname)" = "vc$JOB-$MOVING" ]; }
-no_problems() { lab_exec ctl vcctl check | grep -qx 'no problems'; }
 no_move() { as alice vcctl show "$JOB" --json | python3 -c 'import json,sys; sys.exit("moving" in json.load(sys.stdin))'; }
 is_at() { lab log "$1" vcd | tail -n 20 | grep -q "fault point $2:"; }
 
 # begin_move [OPTIONS]: to the other host; sets SOURCE, TARGET and MIGRATE
 begin_move() {
-    SOURCE=$(member_host)
+    SOURCE=$(member_host "$MOVING")
     TARGET=$(other_host "$SOURCE")
     as alice vcctl migrate "$JOB" "$MOVING" --to "$TARGET" --policy pre-copy "$@" >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
     MIGRATE=$!
 }
 
 # at SOURCE|TARGET|ctl: the host
-at() { case $1 in source) member_host ;; target) other_host "$(member_host)" ;; *) echo "$1" ;; esac; }
+at() { case $1 in source) member_host "$MOVING" ;; target) other_host "$(member_host "$MOVING")" ;; *) echo "$1" ;; esac; }
 
 # goes_well: one copy, which answers, where the view has it
 goes_well() {
     wait_until 60 "one running copy" has_one_copy || return
     wait_until 60 "the end of the move" no_move || return
-    wait_until 30 "member $MOVING to answer" answers || return
+    wait_until 30 "member $MOVING to answer" answers "$MOVING" || return
     wait_until 30 "a clean site" no_problems || return
-    assert_equal "$(domains "$(member_host)" | grep -c "$MOVING:running")" 1
+    assert_equal "$(domains "$(member_host "$MOVING")" | grep -c "$MOVING:running")" 1
 }
 
 # killed WHERE POINT: vcd there kills itself at that point and is started again
@@ -83,11 +79,11 @@ killed() {
 
 @test "vcd dies around the decision, at the source, the target and on the controller: one copy runs" {
     killed source move-decided
-    member_is_on "$TARGET"
+    member_is_on "$MOVING" "$TARGET"
     killed target move-arrive
-    member_is_on "$TARGET"
+    member_is_on "$MOVING" "$TARGET"
     killed ctl move-done
-    member_is_on "$TARGET"
+    member_is_on "$MOVING" "$TARGET"
 }
 
 @test "vcd dies at each other point of a move: one copy runs" {
@@ -98,16 +94,21 @@ killed() {
     killed ctl move-step
 }
 
+# hold_move WHERE POINT: a move begins, and vcd there, $HOLDER, is held at that point until let_go
+hold_move() {
+    HOLDER=$(at "$1")
+    faults "$HOLDER" "$2=hold"
+    begin_move
+    wait_until 60 "vcd on $HOLDER to be at $2" is_at "$HOLDER" "$2"
+}
+let_go() { faults "$HOLDER" ""; }
+
 # cut_off WHERE POINT SECONDS: the target is cut off while vcd is held at that point
 cut_off() {
-    local host
-    host=$(at "$1")
     echo "# the network is cut while the $1 is at $2" >&2
-    faults "$host" "$2=hold"
-    begin_move
-    wait_until 60 "vcd on $host to be at $2" is_at "$host" "$2" || return
+    hold_move "$1" "$2" || return
     lab cut "$TARGET"
-    faults "$host" ""
+    let_go
     sleep "$3" # the cut's own length, of which nothing tells
     lab heal "$TARGET"
     wait "$MIGRATE" || true
@@ -122,23 +123,19 @@ cut_off() {
 }
 
 @test "a second migration of a member that moves is refused, and the first goes on" {
-    local host
-    host=$(at source)
-    faults "$host" "move-ask=hold"
-    begin_move
-    wait_until 60 "vcd on $host to be at move-ask" is_at "$host" move-ask
+    hold_move source move-ask
     run as alice vcctl migrate "$JOB" "$MOVING" --to "$TARGET"
-    faults "$host" ""
+    let_go
     assert_equal "$status" 1
     assert_contains "$output" "members of job $JOB are moving already"
     wait "$MIGRATE"
-    member_is_on "$TARGET"
+    member_is_on "$MOVING" "$TARGET"
     goes_well
 }
 
 @test "a target that lacks the image refuses, and the member stays" {
     local images
-    SOURCE=$(member_host)
+    SOURCE=$(member_host "$MOVING")
     TARGET=$(other_host "$SOURCE")
     images=/var/lib/vcluster/images
     lab_exec "$TARGET" sh -c 'cd "$1" && for d in ????????????????????????????????????????????????????????????????; do mv "$d" "$d.away"; done' away "$images"
@@ -146,19 +143,15 @@ cut_off() {
     lab_exec "$TARGET" sh -c 'cd "$1" && for d in *.away; do mv "$d" "${d%.away}"; done' back "$images"
     assert_equal "$status" 1
     assert_contains "$output" "stays on host $SOURCE: host $TARGET"
-    member_is_on "$SOURCE"
+    member_is_on "$MOVING" "$SOURCE"
     goes_well
 }
 
 @test "the target loses its power before and after the decision: the member goes on, or is called gone" {
     long "a host is lost and booted"
-    local host
-    host=$(at source)
-    faults "$host" "move-decide=hold"
-    begin_move
-    wait_until 60 "vcd on $host to be at move-decide" is_at "$host" move-decide
+    hold_move source move-decide
     lab kill "$TARGET"
-    faults "$host" ""
+    let_go
     wait_until 90 "member $MOVING to be called gone" member_is_gone
     assert_equal "$(domains "$SOURCE" | grep -c "$MOVING:" || true)" 0
     lab_exec ctl scancel "$JOB"
@@ -170,13 +163,9 @@ cut_off() {
 member_is_gone() { as alice vcctl view "$JOB" --json | python3 -c "import json,sys; sys.exit(json.load(sys.stdin)['members'][$MOVING]['state'] != 'gone')"; }
 
 @test "scancel while a move is decided: nothing is left on either host" {
-    local host
-    host=$(at source)
-    faults "$host" "move-decided=hold"
-    begin_move
-    wait_until 60 "vcd on $host to be at move-decided" is_at "$host" move-decided
+    hold_move source move-decided
     as alice scancel "$JOB"
-    faults "$host" ""
+    let_go
     wait "$MIGRATE" || true
     ends_well 60 "$JOB"
 }

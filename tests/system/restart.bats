@@ -44,7 +44,6 @@ job_says() { job_output "$JOB" | grep -qx -- "$1"; }
 
 in_guest() { lab_exec n1 --user alice vcctl exec "$BASE" 0 -- "$@"; }
 
-vcd_signal() { lab_exec "$1" sh -c 'kill -s "$1" "$(cat /run/vclab/vcd.pid)"' signal "$2"; }
 
 kill_vcd() {
     lab stop "$1" vcd KILL
