@@ -42,12 +42,16 @@ no_builder() { ! builder_runs && [ -z "$(builds)" ]; }
     assert_equal "$(job_state "$JOB")" CANCELLED
 }
 
+# or has ended
+job_ends() { job_is_in_state "$1" COMPLETING || job_has_ended "$1"; }
+
 @test "scancel while a host does not answer: the others are free, it is when it answers" {
     vcd_signal "$HOST" STOP
     start_job "$RUN_ONCE" -N2
     job_phase "$JOB" preparing
     lab_exec ctl scancel "$JOB"
-    wait_until 10 "job $JOB to have ended" job_is_in_state "$JOB" COMPLETING
+    wait_until 60 "job $JOB to end" job_ends "$JOB"
+    wait_until 30 "n1 to be free" node_is n1 idle
     vcd_signal "$HOST" CONT
     free_within 20
     assert_equal "$(job_state "$JOB")" CANCELLED
