@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "libvc/buf.h"
@@ -80,20 +81,20 @@ static int resolve_files(struct vc_spec *spec, struct vc_error *err)
 	return vc_spec_resolve_files(spec, dir, err);
 }
 
-// The controller's vcd learns what the job is to need, and builds it while the job is queued. Without a vcd here, or
-// without an answer, it is built when the job starts. What cannot be built is said now; the job may still be right.
+// The controller's vcd learns what the job is to need, and builds it and brings it to hosts while the job is queued. Without
+// a vcd here, or without an answer, that is done when the job starts. What cannot be is said now; the job may still be right.
 static void want_image(const struct plugin *p, const struct vc_spec *spec)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	const struct vc_client_opts opts = {.path = p->args.socket, .timeout_ms = WANT_MS};
-	if (!spec->packages)
-		return; // it is there, or nobody can build it
+	if (!spec->packages && getenv("SLURM_JOB_ID"))
+		return; // a step: its job's hosts have the image
 	vc_autojson struct json_object *params = json_object_new_object();
 	if (vc_json_add_str(params, "image", spec->image) < 0 || vc_json_add_strv(params, "packages", spec->packages) < 0)
 		return;
 	vc_autoclient struct vc_client *vcd = vc_client_connect(&opts, NULL);
 	if (vcd && vc_client_call(vcd, "image.want", params, WANT_MS, NULL, NULL, NULL, &err) < 0 && err.code == VC_EUSER)
-		slurm_info("vcluster: the image cannot be built while the job waits: %s", err.text);
+		slurm_info("vcluster: the image cannot be %s while the job waits: %s", spec->packages ? "built" : "brought to hosts", err.text);
 }
 
 int submit_post_opt(struct plugin *p, spank_t sp)

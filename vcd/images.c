@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
@@ -19,6 +20,7 @@
 #include "vcd/image/store.h"
 #include "vcd/imgbuild.h"
 #include "vcd/peer.h"
+#include "vcd/prestage.h"
 #include "vcd/rpc.h"
 #include "vcd/vcd.h"
 
@@ -50,6 +52,8 @@ struct build_slot {
 	bool shared;		     // not an import: knowing a tar's digest is not having the tar
 	bool refresh;
 	bool ahead;		     // for a job that is queued: goes on without anybody waiting
+	time_t ahead_since;	     // its submission; 0: none
+	uid_t ahead_for;
 	bool stopping;
 	uid_t owner;
 	uint64_t max_mib;	     // of content, by the owner's space
@@ -61,6 +65,7 @@ struct images {
 	struct store *store;
 	struct imgcache *cache;
 	struct buildhost *buildhost;
+	struct prestage *prestage;
 	struct build_slot *builds; // the first ones first
 	char last_builder[VC_HOSTNAME_MAX + 1];
 	bool stopped;
@@ -188,6 +193,8 @@ static void build_done(void *ctx, const struct store_entry *entry, const struct 
 	struct build_slot *slot = ctx;
 	struct images_wish *w;
 	slot->stopping = true; // nobody joins what is over
+	if (entry && slot->ahead_since)
+		prestage_want(slot->images->prestage, slot->ahead_for, entry->digest, slot->ahead_since);
 	while ((w = slot->waiters)) {
 		slot->waiters = w->next;
 		if (entry || err)
@@ -628,7 +635,17 @@ int images_want(struct images *im, const struct images_wish_args *args, struct i
 	return 1;
 }
 
-// A job is being submitted that is to need this image: it is built while the job is queued.
+static void build_ahead(struct images *im, struct build_slot *slot, uid_t uid)
+{
+	slot->ahead |= !slot->waiters;
+	if (!slot->ahead_since) {
+		slot->ahead_since = time(NULL);
+		slot->ahead_for = uid;
+	}
+	start_next(im);
+}
+
+// A job is being submitted that is to need this image: while it is queued the image is built, and brought to its hosts.
 static int image_want(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	struct images *im = ctx;
@@ -653,9 +670,11 @@ static int image_want(struct rpc_request *req, void *ctx, struct vc_error *err)
 		struct build_slot *slot = join_or_create(im, &r, uid, false, err);
 		if (!slot)
 			return -1;
-		slot->ahead |= !slot->waiters;
-		start_next(im);
+		build_ahead(im, slot, uid);
+		digest[0] = '\0';
 	}
+	if (digest[0])
+		prestage_want(im->prestage, uid, digest, time(NULL));
 	struct json_object *result = json_object_new_object();
 	vc_json_add_str(result, "state", state);
 	rpc_reply(req, result);
@@ -825,7 +844,8 @@ struct images *images_create(struct vcd *vcd, struct vc_error *err)
 	if (store_open(vcd->conf->image_dir, &im->store, &report, err) < 0 || imgbuild_clean(vcd, im->store, err) < 0 ||
 	    imgcache_open(im->store, vcd->conf->image_cache_mib << 20, IMGCACHE_LEASE_S, &im->cache, &dropped, err) < 0 ||
 	    !(im->buildhost = buildhost_create(vcd, im->store, im->cache, err)) ||
-	    rpc_register(vcd->rpc, methods, VC_ARRAY_LEN(methods), im, err) < 0) {
+	    rpc_register(vcd->rpc, methods, VC_ARRAY_LEN(methods), im, err) < 0 ||
+	    !(im->prestage = prestage_create(vcd, im->store, err))) {
 		images_destroy(im);
 		return NULL;
 	}
@@ -857,6 +877,7 @@ void images_stop(struct images *im)
 		}
 	}
 	buildhost_stop(im->buildhost);
+	prestage_stop(im->prestage);
 }
 
 void images_destroy(struct images *im)
@@ -864,6 +885,7 @@ void images_destroy(struct images *im)
 	if (!im)
 		return;
 	buildhost_destroy(im->buildhost);
+	prestage_destroy(im->prestage);
 	imgcache_close(im->cache);
 	store_close(im->store);
 	free(im);

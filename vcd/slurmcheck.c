@@ -303,6 +303,11 @@ int slurmcheck_nodes(const struct slurmcheck *sc, char ***ret, struct vc_error *
 	return slurmctl_list_nodes(sc->slurmctl, ret, err);
 }
 
+int slurmcheck_queue(const struct slurmcheck *sc, struct slurmctl_queue *queue, struct vc_error *err)
+{
+	return slurmctl_load_queue(sc->slurmctl, queue, err);
+}
+
 static int list_nodes(void *ctx, char ***ret, struct vc_error *err)
 {
 	return slurmcheck_nodes(ctx, ret, err);

@@ -17,6 +17,8 @@ struct slurmctl_setup;
 struct slurmcheck *slurmcheck_create(struct vcd *vcd, struct vc_error *err); // registers
 // The names of Slurm's nodes, NULL-terminated (vc_strv_free); blocks: for workers.
 int slurmcheck_nodes(const struct slurmcheck *sc, char ***ret, struct vc_error *err);
+struct slurmctl_queue;
+int slurmcheck_queue(const struct slurmcheck *sc, struct slurmctl_queue *queue, struct vc_error *err); // as slurmctl_load_queue
 void slurmcheck_destroy(struct slurmcheck *sc);				     // after the loop has run dry; NULL is fine
 
 // The finding about slurm.conf number `i`, from 0; NULL past the last. *ret_is_error: else a remark. Pure.

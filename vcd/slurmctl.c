@@ -17,6 +17,8 @@
 #include <slurm/slurm_errno.h>
 
 #include "libvc/cleanup.h"
+#include "libvc/hostlist.h"
+#include "libvc/limits.h"
 #include "libvc/parse.h"
 
 #define NSS_BUF_MAX (1u << 20) // bytes of one passwd or group record; a group of thousands of members
@@ -367,6 +369,55 @@ int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err)
 int slurmctl_list_draining(struct slurmctl *ctl, char ***ret, struct vc_error *err)
 {
 	return list_nodes(ctl, NODE_STATE_DRAIN, ret, err);
+}
+
+// --- queued jobs ---
+
+// The names of a host list that are not among `hosts` yet.
+static int add_hosts(const char *list, char **hosts, size_t *n, struct vc_error *err)
+{
+	vc_autostrv char **names = NULL;
+	size_t found;
+	if (!list || !*list)
+		return 0;
+	if (vc_hostlist_expand(list, VC_HOSTS_MAX, &names, &found, err) < 0)
+		return -1;
+	for (size_t i = 0; i < found && *n < VC_HOSTS_MAX; i++) {
+		if (!vc_strv_has(hosts, names[i]) && !(hosts[(*n)++] = strdup(names[i])))
+			return vc_error_errno(err, "hosts of queued jobs");
+	}
+	return 0;
+}
+
+static int fill_queue(const job_info_msg_t *jobs, struct slurmctl_queue *q, struct vc_error *err)
+{
+	size_t n = 0;
+	for (uint32_t i = 0; i < jobs->record_count; i++) {
+		const slurm_job_info_t *job = &jobs->job_array[i];
+		if ((job->job_state & JOB_STATE_BASE) != JOB_PENDING || job->submit_time < q->from || job->submit_time > q->to)
+			continue;
+		q->jobs++;
+		if (add_hosts(job->sched_nodes, q->hosts, &n, err) < 0 || add_hosts(job->req_nodes, q->hosts, &n, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int slurmctl_load_queue(struct slurmctl *ctl, struct slurmctl_queue *q, struct vc_error *err)
+{
+	job_info_msg_t *jobs = NULL;
+	q->jobs = 0;
+	q->hosts = calloc(VC_HOSTS_MAX + 1, sizeof(*q->hosts));
+	if (!q->hosts)
+		return vc_error_errno(err, "queued jobs");
+	pthread_mutex_lock(&ctl->lock);
+	int rc = slurm_load_job_user(&jobs, q->uid, SHOW_ALL) == SLURM_SUCCESS
+			 ? fill_queue(jobs, q, err)
+			 : vc_error_set(err, VC_EHOST, "slurmctld does not list jobs: %s", slurm_strerror(slurm_get_errno()));
+	if (jobs)
+		slurm_free_job_info_msg(jobs);
+	pthread_mutex_unlock(&ctl->lock);
+	return rc;
 }
 
 void slurmctl_setup_clear(struct slurmctl_setup *setup)

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "libvc/error.h"
 #include "vcd/plan.h"
@@ -46,6 +47,16 @@ int slurmctl_node_down(struct slurmctl *ctl, const char *node, const char *reaso
 // The names of all nodes, NULL-terminated (vc_strv_free).
 int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err);
 int slurmctl_list_draining(struct slurmctl *ctl, char ***ret, struct vc_error *err); // of them, those that are to be drained
+
+// The jobs of a user that wait in the queue and were submitted from..to: how many, and the hosts that Slurm plans for them
+// or that they ask for by name (NULL-terminated, each once; vc_strv_free).
+struct slurmctl_queue {
+	uid_t uid;	 // asked
+	time_t from, to;
+	unsigned jobs;	 // answered
+	char **hosts;
+};
+int slurmctl_load_queue(struct slurmctl *ctl, struct slurmctl_queue *queue, struct vc_error *err);
 
 // What of slurm.conf concerns slurm-vcluster, as slurmctld uses it. Strings may be empty, never NULL.
 struct slurmctl_setup {

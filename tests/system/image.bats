@@ -234,6 +234,25 @@ assert_stages_sum() {
     assert_equal "$(json 'max(s["ms"] for s in d["stages"] if s["stage"] == "boot") > 500' <<<"$shown")" True
 }
 
+host_has() { lab_exec "$1" test -e "/var/lib/vcluster/images/$2/image.json"; }
+
+@test "the image of a queued job is brought to the hosts that Slurm plans for it" {
+    import_busybox alice busybox
+    local blocker host digest
+    as alice sh -c 'rm -rf queued.root && cp -r busybox.root queued.root && date +%N >queued.root/etc/queued && vcctl image import queued queued.root &&
+        rm -rf queued.root'
+    digest=$(digest_of alice queued)
+    submit alice -N2 --exclusive --time=5 --wrap='sleep 300'
+    blocker=$JOB
+    wait_until 60 "the job before it" job_is_in_state "$blocker" RUNNING
+    submit alice -N2 --exclusive --time=5 --vcluster=queued --vcluster-mem=256M --wrap=true
+    for host in $(lab_hosts); do wait_until 90 "the image on $host" host_has "$host" "$digest"; done
+    assert_equal "$(job_state "$JOB")" PENDING
+    lab_exec ctl scancel "$JOB" "$blocker"
+    wait_nodes idle
+    as alice vcctl image rm queued
+}
+
 @test "--vcluster-packages: the image is built while its job is queued, once, and the job has the package" {
     recipe alice deb.recipe 'name = deb'
     as alice vcctl image build deb.recipe
