@@ -33,6 +33,14 @@ int slurmctl_list_nodes(struct slurmctl *ctl, char ***ret, struct vc_error *err)
 	return -1;
 }
 
+int slurmctl_load_queue(struct slurmctl *ctl, struct slurmctl_queue *queue, struct vc_error *err)
+{
+	(void)ctl;
+	(void)queue;
+	(void)err;
+	return -1;
+}
+
 int slurmctl_load_setup(struct slurmctl *ctl, struct slurmctl_setup *ret, struct vc_error *err)
 {
 	(void)ctl;
