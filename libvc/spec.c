@@ -30,12 +30,12 @@ const struct vc_spec_option vc_spec_options[VC_SPEC_OPTS] = {
 	[VC_SPEC_OPT_SIZE] = {"vcluster-size", "VCLUSTER_OPT_SIZE", "MIN[-MAX]",
 			      "hosts that the cluster may have as it grows and shrinks (default: those of -N)", false},
 	[VC_SPEC_OPT_ELASTIC] = {"vcluster-elastic", "VCLUSTER_OPT_ELASTIC", "POLICY[,KEY=VALUE...]",
-				 "static, cod, balance or pack: who decides; keys weight, reserve", false},
+				 "static, cod, balance, pack or yield: who decides; keys weight, reserve", false},
 	[VC_SPEC_OPT_ON_PREEMPT] = {"vcluster-on-preempt", "VCLUSTER_OPT_ON_PREEMPT", "shrink|kill",
 				    "when a further host is preempted: go on without it (default), or end the job", false},
 };
 
-const char *const vc_spec_policies[] = {"static", "cod", "balance", "pack", NULL};
+const char *const vc_spec_policies[] = {"static", "cod", "balance", "pack", "yield", NULL};
 static const char *const preempt_names[] = {[VC_SPEC_PREEMPT_SHRINK] = "shrink", [VC_SPEC_PREEMPT_KILL] = "kill"};
 static const char *const script_names[] = {[VC_SPEC_SCRIPT_GUEST] = "guest", [VC_SPEC_SCRIPT_HOST] = "host"};
 
@@ -292,7 +292,7 @@ static int find_policy(const char *what, const char *name, struct vc_error *err)
 		if (strcmp(vc_spec_policies[i], name) == 0)
 			return 0;
 	}
-	return vc_error_set(err, VC_EUSER, "%s: there is no policy '%.64s' for clusters; there are: static, cod, balance, pack", what, name);
+	return vc_error_set(err, VC_EUSER, "%s: there is no policy '%.64s' for clusters; there are: static, cod, balance, pack, yield", what, name);
 }
 
 static int set_elastic_key(struct vc_spec_elastic *e, const char *what, char *item, struct vc_error *err)

@@ -151,6 +151,7 @@ int cluster_use_plan(struct cluster *c, struct plan *plan, struct vc_error *err)
 void grow_begin(struct cluster *c); // it is ready: parts of an earlier vcd go on
 void grow_end(struct cluster *c, const struct vc_error *why); // NULL: vcd stops, nobody is told
 void grow_view_changed(struct cluster *c);
+bool grow_host_goes(const struct cluster *c, size_t host); // it is on its way out: nothing comes to it any more
 bool grow_host_stays(const struct cluster *c, size_t host); // is it still of the cluster, whatever the view says?
 struct json_object *grow_to_json(const struct cluster *c);
 int grow_from_json(struct cluster *c, struct json_object *list, struct vc_error *err);
@@ -158,6 +159,12 @@ int growrpc_register(struct clusters *cs, struct vc_error *err); // growrpc.c
 // clustermove.c
 int cluster_migrate(struct cluster *c, struct rpc_request *req, struct vc_error *err); // cluster.migrate, of its owner
 int cluster_evacuate(struct clusters *cs, struct rpc_request *req, struct vc_error *err);
+// Members on the hosts of a lease to hosts that stay, as far as these take them; done() comes later, with how many have moved. -1: none moves
+// now (VC_EBUSY: others do); 0: *ret_n are on their way, or none fits.
+typedef void (*cluster_moved_fn)(void *ctx, size_t moved);
+int cluster_move_off(struct cluster *c, uint64_t lease, const struct grow_slack *slack, cluster_moved_fn done, void *ctx, size_t *ret_n,
+		     struct vc_error *err);
+void cluster_moves_forget(struct cluster *c, void *ctx); // done() is not called any more
 void cluster_moves_stop(struct cluster *c);
 void cluster_moves_resume(struct cluster *c); // what a former controller had begun
 struct json_object *cluster_moves_to_json(const struct cluster *c); // NULL: none under way

@@ -40,6 +40,8 @@ struct clustermove {
 	struct cluster *cluster;
 	struct rpc_request *req; // NULL: nobody waits any more
 	struct evacuation *evacuation;
+	cluster_moved_fn done; // of cluster_move_off(); NULL: nobody
+	void *done_ctx;
 	struct item *items;
 	size_t n, asked; // sources that have not told yet what a move would cost
 	bool dry;
@@ -62,6 +64,8 @@ struct wish {
 	size_t n_ranks;
 	const char *to;	  // NULL: anywhere
 	const char *leave; // all members of this host; NULL: ranks
+	uint64_t lease;	   // all members of the hosts of this one; 0: ranks
+	const struct grow_slack *slack; // of the hosts that take them; NULL: memory counts alone, all of it
 	const struct clusters_place *places; // members with a host each; NULL: none
 	size_t n_places;
 	bool balance, dry;
@@ -79,6 +83,8 @@ static bool is_wanted(const struct wish *w, const struct plan *plan, const struc
 {
 	if (w->leave)
 		return strcmp(plan->hosts[m->host].name, w->leave) == 0;
+	if (w->lease)
+		return plan->hosts[m->host].lease == w->lease && !plan->hosts[m->host].gone;
 	for (size_t i = 0; i < w->n_ranks; i++) {
 		if (w->ranks[i] == m->rank)
 			return true;
@@ -110,7 +116,7 @@ static void fill_members(const struct cluster *c, const struct wish *w, uint32_t
 		const struct plan_member *m = &c->plan->members[i];
 		members[i] = (struct moveplan_member){.rank = m->rank, .host = m->host, .mem_mib = plan_guest_cost(&limits, m->mem_mib),
 						      .vcpus = m->vcpus, .to = to, .fixed = why_fixed(c, m)};
-		members[i].moves = !w->balance && is_wanted(w, c->plan, m) && !(w->leave && is_gone(c, m->rank));
+		members[i].moves = !w->balance && is_wanted(w, c->plan, m) && !((w->leave || w->lease) && is_gone(c, m->rank));
 		hosts[m->host].used_mib += members[i].mem_mib;
 		hosts[m->host].vcpus += m->vcpus;
 	}
@@ -130,6 +136,19 @@ static bool use_places(const struct cluster *c, const struct wish *w, struct mov
 	return true;
 }
 
+static struct moveplan_host look_at_host(const struct cluster *c, const struct wish *w, size_t h)
+{
+	const struct plan_host *host = &c->plan->hosts[h];
+	bool leaves = (w->leave && strcmp(host->name, w->leave) == 0) || (w->lease && host->lease == w->lease);
+	struct moveplan_host to = {.name = host->name, .mem_mib = plan_host_share_mib(host), .cpus = host->cpus,
+				   .closed = c->hosts[h].gone || leaves || grow_host_goes(c, h)};
+	if (w->slack) {
+		to.mem_mib = to.mem_mib * (uint64_t)(1000 - w->slack->mem) / 1000;
+		to.vcpus_max = (uint32_t)((int64_t)host->cpus * w->slack->squeeze / 1000);
+	}
+	return to;
+}
+
 static struct moveplan *make_plan(const struct cluster *c, const struct wish *w, struct vc_error *err)
 {
 	const struct plan *plan = c->plan;
@@ -141,11 +160,8 @@ static struct moveplan *make_plan(const struct cluster *c, const struct wish *w,
 	if (to < 0)
 		return vc_error_set(err, VC_EUSER, "host %.64s is not one of job %u: a member moves to another host of its own job", w->to,
 				    c->key.job), NULL;
-	for (size_t h = 0; h < plan->n_hosts; h++) {
-		const struct plan_host *host = &plan->hosts[h];
-		hosts[h] = (struct moveplan_host){.name = host->name, .mem_mib = plan_host_share_mib(host), .cpus = host->cpus,
-						  .closed = c->hosts[h].gone || (w->leave && strcmp(host->name, w->leave) == 0)};
-	}
+	for (size_t h = 0; h < plan->n_hosts; h++)
+		hosts[h] = look_at_host(c, w, h);
 	fill_members(c, w, w->to ? (uint32_t)to : MOVEPLAN_ANYWHERE, hosts, members);
 	if (!use_places(c, w, members))
 		return vc_error_set(err, VC_ENOTFOUND, "job %u has other members or hosts than the policy knew", c->key.job), NULL;
@@ -252,8 +268,19 @@ static void destroy(struct clustermove *mv)
 	free(mv);
 }
 
+static size_t count_moved(const struct clustermove *mv)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < mv->n; i++)
+		n += mv->items[i].state == ITEM_MOVED;
+	return n;
+}
+
 static void answer(struct clustermove *mv, const struct vc_error *err)
 {
+	cluster_moved_fn done = vc_steal(&mv->done);
+	if (done)
+		done(mv->done_ctx, count_moved(mv));
 	rpc_finish(vc_steal(&mv->req), err ? NULL : to_json(mv), err);
 	if (mv->evacuation)
 		evacuated(vc_steal(&mv->evacuation), to_json(mv));
@@ -628,6 +655,41 @@ int clusters_move(struct clusters *cs, uint32_t job, const struct clusters_place
 	vc_error_set(err, VC_EBUSY, "no member can move: %s", json_object_to_json_string(mv->refused));
 	destroy(mv);
 	return -1;
+}
+
+static void log_refused(const struct clustermove *mv)
+{
+	struct vc_log_ctx log = cluster_log(mv->cluster);
+	if (json_object_array_length(mv->refused))
+		vc_log_ctx(VC_LOG_INFO, &log, "members that cannot move: %s", json_object_to_json_string_ext(mv->refused, JSON_C_TO_STRING_PLAIN));
+}
+
+int cluster_move_off(struct cluster *c, uint64_t lease, const struct grow_slack *slack, cluster_moved_fn done, void *ctx, size_t *ret_n,
+		     struct vc_error *err)
+{
+	vc_autojson struct json_object *none = json_object_new_object(), *options = NULL;
+	struct wish w = {.lease = lease, .slack = slack};
+	if (read_options(none, &options, &w.at_once, err) < 0)
+		return -1;
+	struct clustermove *mv = plan_moves(c, &w, options, err);
+	if (!mv)
+		return -1;
+	log_refused(mv);
+	*ret_n = mv->n;
+	if (!mv->n) {
+		destroy(mv);
+		return 0;
+	}
+	mv->done = done;
+	mv->done_ctx = ctx;
+	start(mv);
+	return 0;
+}
+
+void cluster_moves_forget(struct cluster *c, void *ctx)
+{
+	if (c->move && c->move->done_ctx == ctx)
+		c->move->done = NULL;
 }
 
 static bool has_members(const struct cluster *c, const char *host)

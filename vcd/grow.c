@@ -15,6 +15,7 @@
 #include "libvc/json.h"
 #include "vcd/cluster_int.h"
 #include "vcd/conf.h"
+#include "vcd/elastic/params.h"
 #include "vcd/fanout.h"
 #include "vcd/fault.h"
 #include "vcd/state.h"
@@ -26,6 +27,8 @@
 #define TELL_OTHERS_MS 5000   // hosts that do not answer by then ask for the plan when they are back
 #define CALL_MS 10000	      // host.join, host.leave, member.fact: no work behind them
 #define JOIN_LIMIT_MS 120000  // until the hosts agree on the view with the new members: seconds as a rule
+#define MOVE_AGAIN_MS 250     // between two looks while members move off
+#define MOVED_LIMIT_MS 5000   // until the hosts' view tells where members that have moved are
 #define LEAVE_AGAIN_MS 1000   // between two looks, or tries, while hosts leave the view
 #define LEAVE_LIMIT_MS 30000  // no view comes: the others lack a quorum; the hosts are given back all the same
 #define UNSEEN_MS 3000	      // members that are in no view for so long, of a host that nobody calls gone: it never was in
@@ -37,6 +40,7 @@ enum part_phase {
 	PART_TELLING, // all hosts: the plan
 	PART_JOINING, // the hosts agree
 	PART_HELD,
+	PART_MOVING,   // members that fit elsewhere go there
 	PART_LEAVING,  // announced; until the deadline
 	PART_DROPPING, // the hosts agree on a view without it
 	PART_RELEASING,
@@ -59,6 +63,9 @@ struct grow_part {
 	bool asked_in;	     // its hosts may be in the agreement
 	int64_t deadline_ms; // wall clock, as it outlives vcd
 	struct vc_error reason;
+	struct grow_slack slack;
+	size_t rest;	     // PART_MOVING: members that will be left on its hosts
+	uint64_t moved_ms;   // loop time when they had moved; 0: not yet
 	struct fanout *fanout;
 	size_t *called; // hosts of the plan, by the fan-out's numbers
 	bool own_failed;
@@ -76,6 +83,7 @@ static int enter_staging(struct grow_part *p, struct vc_error *err);
 static int enter_telling(struct grow_part *p, struct vc_error *err);
 static int enter_joining(struct grow_part *p, struct vc_error *err);
 static int enter_held(struct grow_part *p, struct vc_error *err);
+static int enter_moving(struct grow_part *p, struct vc_error *err);
 static int enter_leaving(struct grow_part *p, struct vc_error *err);
 static int enter_dropping(struct grow_part *p, struct vc_error *err);
 static int enter_releasing(struct grow_part *p, struct vc_error *err);
@@ -92,6 +100,7 @@ static const struct {
 	[PART_TELLING] = {"grow-telling", enter_telling, GROW_JOINING},
 	[PART_JOINING] = {"grow-joining", enter_joining, GROW_JOINING},
 	[PART_HELD] = {"grow-held", enter_held, GROW_HELD},
+	[PART_MOVING] = {"shrink-moving", enter_moving, GROW_LEAVING},
 	[PART_LEAVING] = {"shrink-leaving", enter_leaving, GROW_LEAVING},
 	[PART_DROPPING] = {"shrink-dropping", enter_dropping, GROW_LEAVING},
 	[PART_RELEASING] = {"shrink-releasing", enter_releasing, GROW_LEAVING},
@@ -191,7 +200,8 @@ static struct grow_part *add_part(struct cluster *c, uint64_t lease, struct vc_e
 	}
 	uv_timer_init(&c->owner->vcd->loop, timer);
 	timer->data = p;
-	*p = (struct grow_part){.next = c->parts, .cluster = c, .lease = lease, .timer = timer};
+	const struct elastic_params params = elastic_params_standard();
+	*p = (struct grow_part){.next = c->parts, .cluster = c, .lease = lease, .timer = timer, .slack = {params.mem_slack, params.squeeze}};
 	c->parts = p;
 	return p;
 }
@@ -208,6 +218,8 @@ static void stop_part(struct grow_part *p)
 	free(p->called);
 	p->called = NULL;
 	uv_timer_stop(p->timer);
+	cluster_moves_forget(p->cluster, p);
+	p->moved_ms = 0;
 }
 
 static void remove_part(struct grow_part *p)
@@ -549,6 +561,59 @@ static int enter_held(struct grow_part *p, struct vc_error *err)
 
 // --- the way out -------------------------------------------------------------------------------------------------
 
+static size_t members_here(const struct grow_part *p)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < p->cluster->plan->n_members; i++)
+		n += !p->cluster->plan->members[i].gone && is_own(p, p->cluster->plan->members[i].host);
+	return n;
+}
+
+// Half of the time is for those that stay after all.
+static bool time_to_move_is_over(const struct grow_part *p)
+{
+	return p->deadline_ms - wall_ms() <= (int64_t)(loop_ms(p) - p->since_ms);
+}
+
+static void look_moved(uv_timer_t *timer)
+{
+	struct grow_part *p = timer->data;
+	bool told = p->moved_ms && (members_here(p) <= p->rest || loop_ms(p) - p->moved_ms > MOVED_LIMIT_MS);
+	if (told || time_to_move_is_over(p))
+		step_ok(p);
+	else
+		uv_timer_start(timer, look_moved, MOVE_AGAIN_MS, 0);
+}
+
+static void moved_off(void *ctx, size_t moved)
+{
+	struct grow_part *p = ctx;
+	p->moved_ms = loop_ms(p);
+	p->rest -= moved < p->rest ? moved : p->rest;
+	uv_timer_start(p->timer, look_moved, 0, 0); // this may come from inside
+}
+
+static int enter_moving(struct grow_part *p, struct vc_error *err)
+{
+	size_t n = 0;
+	p->rest = members_here(p);
+	if (p->rest == 0 || time_to_move_is_over(p)) {
+		step_ok(p);
+		return 0;
+	}
+	if (cluster_move_off(p->cluster, p->lease, &p->slack, moved_off, p, &n, err) < 0) {
+		if (err->code != VC_EBUSY)
+			return -1; // they leave the view
+		uv_timer_start(p->timer, retry, MOVE_AGAIN_MS, 0);
+	} else if (n == 0) {
+		step_ok(p);
+	} else {
+		log_part(VC_LOG_NOTICE, p, "%zu of its %zu members move to the hosts that stay", n, p->rest);
+		uv_timer_start(p->timer, look_moved, MOVE_AGAIN_MS, 0);
+	}
+	return 0;
+}
+
 static void deadline_passed(uv_timer_t *timer)
 {
 	go_to(timer->data, PART_DROPPING);
@@ -766,7 +831,9 @@ static enum part_phase first_out(const struct grow_part *p, uint64_t deadline_ms
 {
 	if (!p->asked_in)
 		return PART_RELEASING;
-	return deadline_ms ? PART_LEAVING : PART_DROPPING;
+	if (!deadline_ms)
+		return PART_DROPPING;
+	return p->phase == PART_LEAVING ? PART_LEAVING : PART_MOVING;
 }
 
 static void begin_out(uv_timer_t *timer)
@@ -794,6 +861,7 @@ int grow_shrink(struct clusters *cs, const struct shrink_args *args, struct vc_e
 	if (p->phase < PART_HELD && !p->reason.code)
 		vc_error_set(&p->reason, VC_ECANCELED, "the hosts were taken back: %s", args->reason ? args->reason : "no reason was told");
 	log_part(VC_LOG_NOTICE, p, "its hosts leave within %" PRIu64 " ms: %s", args->deadline_ms, args->reason ? args->reason : "");
+	p->slack = args->slack;
 	stop_part(p);
 	uv_timer_start(p->timer, begin_out, 0, 0);
 	return 0;
@@ -816,7 +884,16 @@ void grow_view_changed(struct cluster *c)
 			step_ok(p);
 		else if ((p->phase == PART_DROPPING && !p->fanout && is_out(p)) || (p->phase == PART_LEAVING && all_gone(p)))
 			step_ok(p);
+		else if (p->phase == PART_MOVING && all_gone(p))
+			go_to(p, PART_DROPPING);
 	}
+}
+
+bool grow_host_goes(const struct cluster *c, size_t host)
+{
+	const struct plan_host *h = &c->plan->hosts[host];
+	const struct grow_part *p = h->lease ? find_part(c, h->lease) : NULL;
+	return h->gone || cluster_host_is_taken(c, host) || (h->lease && (!p || p->phase > PART_HELD));
 }
 
 bool grow_host_stays(const struct cluster *c, size_t host)

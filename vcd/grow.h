@@ -3,8 +3,8 @@
 //
 // Growing: the plan gets the part's hosts and new ranks (never used before), the hosts prepare and boot them as at a start, all
 // hosts of the cluster get the plan, the new hosts join the agreement (docs/membership.md), and the part is held once the view
-// has its members as active. Shrinking: its members are announced as leaving; by the deadline, or once they run no task, the hosts
-// leave the view; then they give back all they have. Each step is saved before it begins: a restarted controller goes on with it.
+// has its members as active. Shrinking: members that fit on the hosts that stay migrate there, in at most half of the time; the
+// others are announced as leaving; by the deadline, or once they run no task, the hosts leave the view; then they give back all they have. Each step is saved before it begins: a restarted controller goes on with it.
 // Loop thread only.
 #ifndef VCD_GROW_H
 #define VCD_GROW_H
@@ -42,11 +42,18 @@ struct grow_args {
 // text is for the user). When it fails later, all that was begun is undone first, and then done() tells why.
 int grow_start(struct clusters *cs, const struct grow_args *args, struct vc_error *err);
 
+// What hosts that stay may be filled to by members of those that go: both in thousandths.
+struct grow_slack {
+	int64_t mem;	 // of a host's memory, that stays free
+	int64_t squeeze; // virtual processors per CPU
+};
+
 struct shrink_args {
 	uint32_t job;
 	uint64_t lease;
 	uint64_t deadline_ms; // from now: its members may go on until then; 0: they leave at once
 	const char *reason;   // for logs and events
+	struct grow_slack slack;
 	grow_done_fn done;    // the hosts have nothing of the cluster any more, or are dead; may be NULL
 	void *ctx;
 };

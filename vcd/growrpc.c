@@ -6,6 +6,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/json.h"
 #include "vcd/cluster_int.h"
+#include "vcd/elastic/params.h"
 #include "vcd/slurmctl.h"
 #include "vcd/state.h"
 #include "vcd/vcd.h"
@@ -156,7 +157,9 @@ static int cluster_shrink(struct rpc_request *req, void *ctx, struct vc_error *e
 		free_call(call);
 		return -1;
 	}
+	const struct elastic_params params = elastic_params_standard();
 	args.reason = reason;
+	args.slack = (struct grow_slack){params.mem_slack, params.squeeze};
 	if (grow_shrink(ctx, &args, err) < 0) {
 		free_call(call);
 		return -1;

@@ -75,6 +75,8 @@ struct share *host_add_share(struct host *h, struct sharework *work, struct vc_e
 void host_remember_usage(struct host *h, struct share *s); // of a released one, for the controller's call
 
 // hostmove.c
+int host_load(struct rpc_request *req, void *ctx, struct vc_error *err); // hostload.c
+int host_share(struct rpc_request *req, void *ctx, struct vc_error *err);
 int host_migrate(struct rpc_request *req, void *ctx, struct vc_error *err);
 int host_estimate(struct rpc_request *req, void *ctx, struct vc_error *err);
 int host_incoming(struct rpc_request *req, void *ctx, struct vc_error *err);

@@ -488,22 +488,6 @@ static int share_release_method(struct rpc_request *req, void *ctx, struct vc_er
 	return 0;
 }
 
-// --- host.load --------------------------------------------------------------------------------------------------
-
-static int load(struct rpc_request *req, void *ctx, struct vc_error *err)
-{
-	struct host *h = ctx;
-	(void)err;
-	struct json_object *result = json_object_new_object(), *list = json_object_new_array();
-	for (struct share *s = h->shares; s; s = share_next(s)) {
-		if (share_phase(s) == SHARE_UP)
-			json_object_array_add(list, share_load(s));
-	}
-	vc_json_add(result, "shares", list);
-	rpc_reply(req, result);
-	return 0;
-}
-
 // --- host.inventory -------------------------------------------------------------------------------------------
 
 struct inventory {
@@ -570,7 +554,7 @@ static const struct {
 } handlers[] = {
 	{"host.prepare", prepare}, {"host.boot", boot},		  {"host.view", view},	   {"host.fail", fail_cluster},
 	{"host.pause", pause_cluster}, {"host.plan", next_plan}, {"host.join", join_cluster}, {"host.leave", leave_cluster},
-	{"host.load", load},
+	{"host.load", host_load}, {"host.share", host_share},
 	{"host.migrate", host_migrate}, {"host.estimate", host_estimate}, {"host.incoming", host_incoming},
 	{"host.arrived", host_arrived}, {"host.drop", host_drop}, {"host.moving", host_moving},
 	{"host.release", release}, {"host.inventory", inventory}, {"share.release", share_release_method},
@@ -651,7 +635,7 @@ static const struct rpc_method methods[] = {
 	{"host.pause", RPC_PEER, RPC_HOST, 0, gate},	 {"host.plan", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.join", RPC_PEER, RPC_HOST, 0, gate},	 {"host.leave", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.release", RPC_PEER, RPC_HOST, 0, gate},	 {"host.inventory", RPC_PEER, RPC_HOST, 0, gate},
-	{"host.load", RPC_PEER, RPC_HOST, 0, gate},
+	{"host.load", RPC_PEER, RPC_HOST, 0, gate},	 {"host.share", RPC_PEER, RPC_HOST, 0, gate},
 	{"share.release", RPC_ROOT, RPC_HOST, 0, gate},
 	{"host.migrate", RPC_PEER, RPC_HOST, 0, gate},	 {"host.incoming", RPC_PEER, RPC_HOST, 0, gate},
 	{"host.arrived", RPC_PEER, RPC_HOST, 0, gate},	 {"host.drop", RPC_PEER, RPC_HOST, 0, gate},

@@ -95,6 +95,24 @@ struct hv_memory {
 // Takes a second, and what QEMU needs to compare. After an error dirty_rate is 0.
 int hv_measure(struct hv *hv, const char *name, struct hv_memory *ret, struct vc_error *err);
 
+// --- hvstats.c ---
+
+struct hv_stats { // of one running domain
+	char name[VC_NAME_MAX + 1];
+	uint64_t cpu_ms;    // used since it started
+	uint64_t delay_ms;  // that its processors waited for one of the host's
+	uint64_t dirty_mib; // of its memory in a second, as last measured; 0: not measured
+};
+// Of all members' domains, in one call. Free *ret with free().
+int hv_stats(struct hv *hv, struct hv_stats **ret, size_t *ret_n, struct vc_error *err);
+
+struct hv_cpu { // thousandths of CPUs
+	uint32_t weight; // against the other domains of the host
+	uint32_t cap;	 // at most so much; 0: no cap
+};
+// One that does not run is no error.
+int hv_set_cpu(struct hv *hv, const char *name, const struct hv_cpu *cpu, struct vc_error *err);
+
 // --- hvmigrate.c: to another host's libvirtd, over unix sockets that somebody relays ---
 
 struct hv_migration {

@@ -237,9 +237,9 @@ static int param_hosts(struct rpc_request *req, struct leases *l, struct cluster
 	return param_cluster(req, l, look, err) < 0 ? -1 : vc_json_u32(rpc_params(req), "hosts", VC_HOSTS_MAX, ret, err);
 }
 
-static int param_deadline(struct rpc_request *req, uint64_t *ret_ms, struct vc_error *err)
+static int param_deadline(struct rpc_request *req, const struct leases *l, uint64_t *ret_ms, struct vc_error *err)
 {
-	*ret_ms = (uint64_t)elastic_params_standard().deadline_ms;
+	*ret_ms = (uint64_t)sizer_params(l->sizer)->deadline_ms;
 	return vc_json_u64_opt(rpc_params(req), "deadline_ms", DEADLINE_MAX_MS, ret_ms, err);
 }
 
@@ -328,7 +328,7 @@ static int cluster_resize(struct rpc_request *req, void *ctx, struct vc_error *e
 	bool dry = false;
 	uint64_t deadline;
 	if (param_cluster(req, l, &look, err) < 0 || check_running(&look, err) < 0 || param_change(req, l, &look, &change, err) < 0 ||
-	    vc_json_bool_opt(rpc_params(req), "dry_run", &dry, err) < 0 || param_deadline(req, &deadline, err) < 0)
+	    vc_json_bool_opt(rpc_params(req), "dry_run", &dry, err) < 0 || param_deadline(req, l, &deadline, err) < 0)
 		return -1;
 	if (!dry && change && leases_change(l, look.job, change, (int64_t)deadline, err) < 0)
 		return -1;
@@ -346,7 +346,7 @@ static int lease_reclaim(struct rpc_request *req, void *ctx, struct vc_error *er
 	struct clusters_look look;
 	uint32_t n;
 	uint64_t deadline;
-	if (param_hosts(req, l, &look, &n, err) < 0 || param_deadline(req, &deadline, err) < 0 ||
+	if (param_hosts(req, l, &look, &n, err) < 0 || param_deadline(req, l, &deadline, err) < 0 ||
 	    leases_change(l, look.job, -(int64_t)n, (int64_t)deadline, err) < 0)
 		return -1;
 	rpc_reply(req, size_to_json(l, &look));
@@ -374,7 +374,7 @@ static int lease_offer(struct rpc_request *req, void *ctx, struct vc_error *err)
 	uint32_t n;
 	uint64_t deadline;
 	int64_t now = leases_now();
-	if (param_hosts(req, l, &look, &n, err) < 0 || param_deadline(req, &deadline, err) < 0)
+	if (param_hosts(req, l, &look, &n, err) < 0 || param_deadline(req, l, &deadline, err) < 0)
 		return -1;
 	struct lease_cluster *c = leases_cluster(l, look.job);
 	if (!c || look.over || !look.ready)

@@ -405,7 +405,7 @@ struct leases *leases_create(struct vcd *vcd, struct vc_error *err)
 		return NULL;
 	}
 	l->vcd = vcd;
-	if (leases_register(l, err) == 0 && (!vcd->controller || start(l, err) == 0) && sizer_create(l, err) == 0)
+	if (leases_register(l, err) == 0 && sizer_create(l, err) == 0 && (!vcd->controller || start(l, err) == 0))
 		return l;
 	leases_stop(l);
 	leases_destroy(l);

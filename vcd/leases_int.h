@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "vcd/cluster.h"
+#include "vcd/elastic/elastic.h"
 #include "vcd/elastic/leasebook.h"
 #include "vcd/leases.h"
 #include "vcd/plan.h"
@@ -33,8 +34,17 @@ struct lease_cluster {
 	bool paused;			// nothing is done by policy
 	uint64_t hold_ms;		// loop time until which nothing is asked for again: a lease ended by others' will
 	struct mover *mover;		// policies that move members; NULL: none yet
-	int64_t load;			// thousandths of hosts, of the last round; not saved, as what follows
-	uint32_t busy;
+	struct elastic_cluster loads;	// load, cpu, steal, stall, mem and busy of the last round; not saved
+};
+
+// What one member did, as its host told in the last round.
+struct member_load {
+	bool known;
+	uint64_t runnable, tasks;
+	uint64_t stall;	      // thousandths of the time in which a process waited for a processor; 0 where its kernel does not tell
+	uint64_t mem_free_mib; // 0: not known
+	uint64_t cpu, steal;  // thousandths of CPUs, by libvirt
+	uint64_t dirty_mib;   // a second
 };
 
 // What goes with one lease of the book and is not saved.
@@ -95,12 +105,15 @@ int leases_change(struct leases *l, uint32_t job, int64_t n, int64_t deadline_ms
 uint32_t leases_live(const struct leases *l, uint32_t job); // hosts that are there or asked for, not leaving
 // sizer.c
 int sizer_create(struct leases *l, struct vc_error *err); // fills l->sizer; registers elastic.*
+const struct elastic_params *sizer_params(const struct sizer *s);
 void sizer_stop(struct sizer *s);
 void sizer_destroy(struct sizer *s);
 // mover.c: members that move by policy
 bool mover_is_for(const struct lease_cluster *c);
-void mover_begin(struct lease_cluster *c, const struct plan *plan); // a round
-void mover_heard(struct lease_cluster *c, uint32_t rank, uint64_t runnable, uint64_t tasks);
+void mover_begin(struct leases *l, struct lease_cluster *c, const struct plan *plan); // a round
+void mover_heard(struct lease_cluster *c, uint32_t rank, const struct member_load *load);
+void mover_forget_shares(struct leases *l, struct lease_cluster *c); // its members may use what they can get again
+struct json_object *mover_members(const struct lease_cluster *c, const struct plan *plan); // what each said; NULL: nothing
 void mover_decide(struct leases *l, struct lease_cluster *c, const struct clusters_look *look, const struct elastic_params *params);
 struct json_object *mover_last(const struct lease_cluster *c, uint64_t *ret_ms); // record of the last decision, and its loop time; NULL: none
 void mover_free(struct mover *m);

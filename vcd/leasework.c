@@ -113,7 +113,7 @@ static void reclaim_signalled(struct leases *l)
 		if (lease->state != LEASE_HELD)
 			continue;
 		struct vc_error err = VC_ERROR_INIT;
-		lease->deadline_ms = leases_now() + elastic_params_standard().deadline_ms;
+		lease->deadline_ms = leases_now() + sizer_params(l->sizer)->deadline_ms;
 		(void)leasebook_event(&l->book, lease->id, LEASE_EV_RECLAIM, 0, leases_now(), &err);
 	}
 }
@@ -437,8 +437,10 @@ static void leave(struct leases *l, const struct lease_todo *todo)
 	struct shrink_args args = {.job = todo->cluster, .lease = todo->lease, .deadline_ms = rest > 0 ? (uint64_t)rest : 0,
 				   .reason = todo->what == LEASE_DRAIN ? "its host is reclaimed" : "its host is given up",
 				   .done = left, .ctx = run};
+	const struct elastic_params *params = sizer_params(l->sizer);
 	if (!run)
 		return;
+	args.slack = (struct grow_slack){params->mem_slack, params->squeeze};
 	if (run->leaving)
 		args.done = NULL; // the earlier deadline counts; the first call tells the end
 	if (grow_shrink(l->vcd->clusters, &args, &err) == 0)

@@ -52,12 +52,18 @@ static double load_with(const struct planner *p, uint32_t host, uint32_t more)
 	return (double)(p->vcpus[host] + more) / cpus;
 }
 
+static bool has_cpus(const struct planner *p, uint32_t host, uint32_t more)
+{
+	const struct moveplan_host *h = &p->hosts[host];
+	return !h->vcpus_max || p->vcpus[host] + more <= h->vcpus_max;
+}
+
 // The next host to try for it: of those with room and not tried, where its processors are shared least.
 static uint32_t next_host(const struct planner *p, const struct moveplan_member *m, const bool *tried)
 {
 	uint32_t found = MOVEPLAN_ANYWHERE;
 	for (uint32_t h = 0; h < p->n_hosts; h++) {
-		if (tried[h] || h == m->host || p->hosts[h].closed || !fits(p, h, m->mem_mib))
+		if (tried[h] || h == m->host || p->hosts[h].closed || !fits(p, h, m->mem_mib) || !has_cpus(p, h, m->vcpus))
 			continue;
 		if (found == MOVEPLAN_ANYWHERE || load_with(p, h, m->vcpus) < load_with(p, found, m->vcpus))
 			found = h;
@@ -93,7 +99,7 @@ static void refuse_room(struct planner *p, uint32_t member)
 {
 	const struct moveplan_member *m = &p->members[member];
 	uint64_t most = 0;
-	uint32_t where = MOVEPLAN_ANYWHERE;
+	uint32_t where = MOVEPLAN_ANYWHERE, crowded = MOVEPLAN_ANYWHERE;
 	for (uint32_t h = 0; h < p->n_hosts; h++) {
 		uint64_t room = p->hosts[h].mem_mib > p->used[h] ? p->hosts[h].mem_mib - p->used[h] : 0;
 		if (h == m->host || p->hosts[h].closed || (where != MOVEPLAN_ANYWHERE && room <= most))
@@ -101,8 +107,15 @@ static void refuse_room(struct planner *p, uint32_t member)
 		most = room;
 		where = h;
 	}
+	for (uint32_t h = 0; h < p->n_hosts; h++) {
+		if (h != m->host && !p->hosts[h].closed && fits(p, h, m->mem_mib) && !has_cpus(p, h, m->vcpus))
+			crowded = h;
+	}
 	if (where == MOVEPLAN_ANYWHERE)
 		refuse(p, member, "the job has no other host");
+	else if (crowded != MOVEPLAN_ANYWHERE)
+		refuse(p, member, "has %u processors; host %s has %llu of members for %u CPUs", m->vcpus, p->hosts[crowded].name,
+		       (unsigned long long)p->vcpus[crowded], p->hosts[crowded].cpus);
 	else
 		refuse(p, member, "needs %llu MiB; of the job's other hosts %s has most room, %llu MiB", (unsigned long long)m->mem_mib,
 		       p->hosts[where].name, (unsigned long long)most);
@@ -126,6 +139,7 @@ static void find_places(struct planner *p)
 		if (p->best[i] == MOVEPLAN_ANYWHERE)
 			continue;
 		p->used[p->best[i]] += p->members[p->order[i]].mem_mib;
+		p->vcpus[p->best[i]] += p->members[p->order[i]].vcpus;
 		add_step(p, p->order[i], p->best[i]);
 	}
 	for (size_t i = 0; i < p->n_order; i++) {

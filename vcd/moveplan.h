@@ -21,6 +21,7 @@ struct moveplan_host {
 	const char *name;
 	uint64_t mem_mib, used_mib; // what the job may use there (0: not counted), what its members there use
 	uint32_t cpus, vcpus;
+	uint32_t vcpus_max; // that it takes; 0: any number
 	bool closed; // takes no member
 };
 

@@ -30,7 +30,6 @@
 #include "vcd/work.h"
 
 #define FILES_LIMIT_MS 60000u		 // overlays, directories, links: milliseconds on a healthy host
-#define LOAD_OLD_MS 30000u		 // six of a guest's messages
 #define RESIZE_MS 1000u			 // between two guest.resize of one guest
 #define RUNNABLE_MAX (1u << 20)		 // processes; more than a guest can have
 #define CONFIGURE_MS 20000u		 // guest.configure and guest.view: milliseconds, seconds in an overloaded guest
@@ -646,6 +645,13 @@ static void on_load(void *ctx, struct json_object *params)
 	if (vc_json_u64(params, "tasks", INT64_MAX, &m->tasks, NULL) < 0 ||
 	    vc_json_u64_opt(params, "runnable", RUNNABLE_MAX, &m->runnable, NULL) < 0)
 		return;
+	double pressure = -1;
+	struct json_object *value = NULL;
+	if (json_object_object_get_ex(params, "cpu_some_avg10", &value))
+		pressure = json_object_get_double(value);
+	m->pressure = pressure >= 0 && pressure <= 100 ? (int32_t)(pressure * 10) : -1;
+	m->mem_free_kib = 0;
+	(void)vc_json_u64_opt(params, "mem_kib", INT64_MAX, &m->mem_free_kib, NULL);
 	m->load_at = now(m->share);
 	share_answer(m->share);
 }
@@ -1607,25 +1613,6 @@ struct json_object *share_usage(const struct share *s)
 	struct json_object *result = json_object_new_object();
 	vc_json_add(result, "usage", json_object_get(s->usage));
 	return result;
-}
-
-// What its guests said last, if that is not old: a guest speaks for itself only, and no further than its own members' share.
-struct json_object *share_load(struct share *s)
-{
-	struct json_object *obj = json_object_new_object(), *list = json_object_new_array();
-	vc_json_add_str(obj, "cluster", s->work->plan->id);
-	for (size_t i = 0; i < s->n_members; i++) {
-		const struct member *m = s->members[i];
-		if (!m->load_at || now(s) - m->load_at > LOAD_OLD_MS)
-			continue;
-		struct json_object *item = json_object_new_object();
-		vc_json_add_u64(item, "rank", m->plan->rank);
-		vc_json_add_u64(item, "runnable", m->runnable);
-		vc_json_add_u64(item, "tasks", m->tasks);
-		json_object_array_add(list, item);
-	}
-	vc_json_add(obj, "members", list);
-	return obj;
 }
 
 struct json_object *share_inventory(struct share *s)

@@ -64,7 +64,6 @@ static inline const struct plan *share_plan(struct share *s)
 struct glink *share_link(struct share *s, uint32_t rank, struct vc_error *err); // of a member here that runs
 bool share_take_link(struct share *s, uint32_t cid, int fd); // a guest connects by vsock: true takes fd, its CID is of a member here
 struct json_object *share_usage(const struct share *s); // {usage: [...]} of a released one; NULL: unknown
-struct json_object *share_load(struct share *s);
 struct json_object *share_inventory(struct share *s);
 
 struct share *share_next(const struct share *s); // the host's list

@@ -43,6 +43,15 @@ struct member {
 	uint64_t runnable; // processes that could run, as it says
 	uint64_t load_at;  // loop time of its last guest.load
 	uint64_t tasks;	   // and what that said
+	uint64_t mem_free_kib; // 0: it did not say
+	int32_t pressure;      // thousandths of the last 10 s in which a process waited for a processor; -1: its kernel does not tell
+	struct member_use {    // of its domain, as libvirt told
+		uint64_t at;	      // loop time; 0: never
+		uint64_t cpu_ms, delay_ms;
+		uint32_t cpu, steal;  // thousandths of CPUs, between the last two
+		uint64_t dirty_mib;
+		bool rated;	      // these two are known
+	} use;
 };
 
 struct waiter {

@@ -20,7 +20,8 @@
 #include "vcd/vcd.h"
 #include "vcd/work.h"
 
-#define LOAD_MS 5000 // host.load: no work behind it; a host that does not answer counts as it did
+#define LOAD_MS 5000 // host.load: libvirt has 3 s of it; a host that does not answer counts as it did
+#define LOAD_MAX UINT32_MAX
 
 enum { SIZER_STATIC, SIZER_COD, SIZER_POLICIES };
 static const char *const policy_names[SIZER_POLICIES] = {"static", "cod"};
@@ -70,20 +71,51 @@ static bool runs(const struct sizer *s, const struct lease_cluster *c, struct cl
 
 // --- loads -----------------------------------------------------------------------------------------------------------
 
-// A member's work in thousandths of a host's worth: what could run, against the processors of one host of its cluster.
+static int read_load(struct json_object *m, uint32_t *ret_rank, struct member_load *ret)
+{
+	const struct {
+		const char *key;
+		uint64_t max, *to;
+	} fields[] = {{"runnable", LOAD_MAX, &ret->runnable}, {"tasks", LOAD_MAX, &ret->tasks},
+		      {"pressure", 1000, &ret->stall},	      {"mem_free_mib", LOAD_MAX, &ret->mem_free_mib},
+		      {"cpu", LOAD_MAX, &ret->cpu},	      {"steal", LOAD_MAX, &ret->steal},
+		      {"dirty_mib", LOAD_MAX, &ret->dirty_mib}};
+	*ret = (struct member_load){.known = true};
+	for (size_t i = 0; i < VC_ARRAY_LEN(fields); i++) {
+		if (vc_json_u64_opt(m, fields[i].key, fields[i].max, fields[i].to, NULL) < 0)
+			return -1;
+	}
+	return vc_json_u32(m, "rank", VC_MEMBERS_MAX - 1, ret_rank, NULL);
+}
+
+// Its part in thousandths of a host's worth: what could run, what was used and stolen, against the processors of one host of its
+// cluster; what of its memory is used, against the memory of the members of one host.
+static void add_load(struct elastic_cluster *to, const struct member_load *load, const struct plan_member *m, uint32_t vms)
+{
+	int64_t per_host = (int64_t)m->vcpus * vms, most = (int64_t)m->vcpus * 1000, used = (int64_t)(load->cpu + load->steal);
+	int64_t steal = used > most ? (int64_t)load->steal * most / used : (int64_t)load->steal;
+	per_host = per_host ? per_host : 1;
+	// the guest's own agent runs while it counts
+	to->load += (int64_t)(load->runnable > 1 ? load->runnable - 1 : 0) * 1000 / per_host;
+	to->steal += steal / per_host;
+	to->cpu += ((used > most ? most : used) - steal) / per_host;
+	to->stall += (int64_t)load->stall / vms;
+	if (load->mem_free_mib && load->mem_free_mib < m->mem_mib)
+		to->mem += (int64_t)((m->mem_mib - load->mem_free_mib) * 1000 / m->mem_mib) / vms;
+}
+
 static void add_member(struct sizer *s, struct lease_cluster *c, struct json_object *m)
 {
 	struct clusters_look look;
-	uint64_t runnable = 0, tasks = 0;
-	if (!runs(s, c, &look) || vc_json_u64_opt(m, "runnable", UINT32_MAX, &runnable, NULL) < 0 ||
-	    vc_json_u64_opt(m, "tasks", UINT32_MAX, &tasks, NULL) < 0)
-		return;
-	uint64_t per_host = (uint64_t)look.plan->members[0].vcpus * look.plan->spec->vms;
+	struct member_load load;
 	uint32_t rank;
-	if (vc_json_u32(m, "rank", VC_MEMBERS_MAX - 1, &rank, NULL) == 0)
-		mover_heard(c, rank, runnable, tasks);
-	// the guest's own agent runs while it counts
-	c->load += (int64_t)((runnable > 1 ? runnable - 1 : 0) * 1000 / (per_host ? per_host : 1));
+	if (!runs(s, c, &look) || read_load(m, &rank, &load) < 0)
+		return;
+	const struct plan_member *planned = plan_member_by_rank(look.plan, rank);
+	if (!planned || planned->gone)
+		return;
+	mover_heard(c, rank, &load);
+	add_load(&c->loads, &load, planned, look.plan->spec->vms ? look.plan->spec->vms : 1);
 }
 
 static struct lease_cluster *by_id(const struct sizer *s, const char *id)
@@ -124,7 +156,7 @@ static void host_told(void *ctx, size_t i, struct json_object *result, const str
 			add_member(s, c, m);
 			busy |= vc_json_u64_opt(m, "tasks", UINT32_MAX, &tasks, NULL) == 0 && tasks > 0;
 		}
-		c->busy += busy;
+		c->loads.busy += busy;
 		set_work(s, c, s->hosts[i], busy);
 	}
 }
@@ -149,8 +181,12 @@ static void fill_cluster(struct sizer *s, const struct lease_cluster *c, const s
 		.size = size,
 		.leaving = leaving,
 		.coming = leasebook_count(book, c->job, LEASE_WANTED, LEASE_JOINING),
-		.busy = c->busy,
-		.load = c->load,
+		.busy = c->loads.busy,
+		.load = c->loads.load,
+		.cpu = c->loads.cpu,
+		.steal = c->loads.steal,
+		.stall = c->loads.stall,
+		.mem = c->loads.mem,
 	};
 }
 
@@ -305,11 +341,10 @@ static int collect_hosts(struct sizer *s)
 	free_hosts(s);
 	for (struct lease_cluster *c = s->l->clusters; c; c = c->next) {
 		struct clusters_look look;
-		c->load = 0;
-		c->busy = 0;
+		c->loads = (struct elastic_cluster){0};
 		if (!runs(s, c, &look) || (policy_of(c) == SIZER_STATIC && !mover_is_for(c))) // that asks for no load
 			continue;
-		mover_begin(c, look.plan);
+		mover_begin(s->l, c, look.plan);
 		for (size_t i = 0; i < look.plan->n_hosts; i++) {
 			if (!look.plan->hosts[i].gone && add_host(s, look.plan->hosts[i].name) < 0)
 				return -1;
@@ -398,6 +433,7 @@ static struct json_object *entry_to_json(const struct sizer *s, const struct lea
 {
 	struct json_object *obj = json_object_new_object(), *decision = json_object_new_object();
 	int policy = policy_of(c);
+	struct clusters_look look;
 	vc_json_add_u64(obj, "job", c->job);
 	vc_json_add_str(obj, "policy", mover_is_for(c) ? c->elastic.policy : policy_names[policy]);
 	vc_json_add_u64(obj, "weight", c->elastic.weight ? c->elastic.weight : 1);
@@ -405,8 +441,12 @@ static struct json_object *entry_to_json(const struct sizer *s, const struct lea
 	vc_json_add_int(obj, "priority", c->priority);
 	vc_json_add_bool(obj, "paused", c->paused);
 	vc_json_add_u64(obj, "wanted", c->wanted);
-	json_object_object_add(obj, "load", json_object_new_int64(c->load));
-	vc_json_add_u64(obj, "busy", c->busy);
+	vc_json_add_int(obj, "load", c->loads.load);
+	vc_json_add_int(obj, "cpu", c->loads.cpu);
+	vc_json_add_int(obj, "steal", c->loads.steal);
+	vc_json_add_int(obj, "stall", c->loads.stall);
+	vc_json_add_int(obj, "mem", c->loads.mem);
+	vc_json_add_u64(obj, "busy", c->loads.busy);
 	vc_json_add_u64(obj, "idle", s->pool.idle);
 	vc_json_add_u64(obj, "queued", s->pool.queued);
 	uint64_t last_ms = s->last_ms[policy];
@@ -416,6 +456,8 @@ static struct json_object *entry_to_json(const struct sizer *s, const struct lea
 		vc_json_add(decision, "record", json_object_get(last));
 	}
 	vc_json_add(obj, "decision", decision);
+	if (clusters_look(s->l->vcd->clusters, c->job, &look) && look.plan)
+		vc_json_add(obj, "members", mover_members(c, look.plan));
 	return obj;
 }
 
@@ -450,6 +492,8 @@ static int elastic_set(struct rpc_request *req, void *ctx, struct vc_error *err)
 	}
 	if (text[0])
 		c->wanted = 0; // the policy's again
+	if (strcmp(c->elastic.policy, "yield") == 0 && strcmp(e.policy, "yield") != 0)
+		mover_forget_shares(s->l, c);
 	c->elastic = e;
 	c->paused = paused;
 	leases_settle(s->l);
@@ -491,6 +535,11 @@ int sizer_create(struct leases *l, struct vc_error *err)
 	s->timer->data = s;
 	uv_timer_start(s->timer, begin_round, (uint64_t)s->params.interval_ms, (uint64_t)s->params.interval_ms);
 	return 0;
+}
+
+const struct elastic_params *sizer_params(const struct sizer *s)
+{
+	return &s->params;
 }
 
 void sizer_stop(struct sizer *s)

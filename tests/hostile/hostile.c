@@ -79,6 +79,7 @@ static const struct row {
 	{"host.join", "{\"cluster\":\"" ID "\"}"},
 	{"host.leave", "{\"cluster\":\"" ID "\"}"},
 	{"host.load", "{}"},
+	{"host.share", "{\"cluster\":\"0123456789abcdef0123456789abcdef\",\"members\":[]}"},
 	{"host.pause", "{\"cluster\":\"" ID "\",\"pause\":true}"},
 	{"host.plan", "{\"plan\":{}}"},
 	{"host.prepare", "{\"plan\":{}}"},

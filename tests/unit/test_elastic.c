@@ -181,6 +181,37 @@ static void test_cod_grows_with_load(void **state)
 	elastic_input_clear(&in);
 }
 
+// What samples of processes miss: processors' use, stolen time, processes that wait; and memory.
+static void test_cod_takes_what_hosts_say(void **state)
+{
+	(void)state;
+	struct elastic_input in = make_input(1, 0, 0);
+	in.clusters[0].load = 200;
+	in.clusters[0].cpu = 1500;
+	in.clusters[0].steal = 700;
+	struct elastic_decision d = decide("cod", NULL, &in, 0);
+	assert_int_equal(total(&d, ELASTIC_GROW, 100), 2); // 2.2 hosts
+	elastic_decision_clear(&d);
+	in.clusters[0].stall = 4000; // and everybody waits on four hosts: a quarter of each
+	d = decide("cod", NULL, &in, 0);
+	assert_int_equal(total(&d, ELASTIC_GROW, 100), 3);
+	elastic_decision_clear(&d);
+	in.clusters[0].mem = 4000; // hosts' worth of memory in use, at most 90% of each
+	d = decide("cod", NULL, &in, 0);
+	assert_int_equal(total(&d, ELASTIC_GROW, 100), 4);
+	// when the memory is given back, the size follows when that has lasted
+	in.clusters[0].size = 5;
+	in.clusters[0].mem = in.clusters[0].stall = in.clusters[0].cpu = in.clusters[0].steal = 0;
+	struct elastic_decision later = decide("cod", &d.state, &in, 20000);
+	assert_int_equal(total(&later, ELASTIC_SHRINK, 100), 0);
+	elastic_decision_clear(&d);
+	d = decide("cod", &later.state, &in, 3600000);
+	assert_int_equal(total(&d, ELASTIC_SHRINK, 100), 4);
+	elastic_decision_clear(&later);
+	elastic_decision_clear(&d);
+	elastic_input_clear(&in);
+}
+
 static void test_cod_shares_by_weight(void **state)
 {
 	(void)state;
@@ -473,6 +504,12 @@ static void test_balance_waits_and_fills(void **state)
 	d = decide_lasting("balance", &in);
 	assert_int_equal(count(&d, ELASTIC_MIGRATE), 2); // one clears the overload, two the underload of n1 (below 30%)
 	elastic_decision_clear(&d);
+	in.params.max_moves = 1;
+	in.members[0].dirty_mib = in.members[1].dirty_mib = 101; // dirties its memory faster than it is copied: others go first
+	d = decide_lasting("balance", &in);
+	assert_int_equal(count(&d, ELASTIC_MIGRATE), 1);
+	assert_int_equal(d.actions[0].rank, 2);
+	elastic_decision_clear(&d);
 	for (size_t i = 0; i < 4; i++)
 		in.members[i].fixed = true;
 	d = decide_lasting("balance", &in);
@@ -679,6 +716,7 @@ int main(void)
 		cmocka_unit_test(test_cod_lends_idle_hosts),
 		cmocka_unit_test(test_cod_takes_turns),
 		cmocka_unit_test(test_cod_turns_twice_at_most),
+		cmocka_unit_test(test_cod_takes_what_hosts_say),
 		cmocka_unit_test(test_balance_moves_fewest),
 		cmocka_unit_test(test_balance_waits_and_fills),
 		cmocka_unit_test(test_pack),

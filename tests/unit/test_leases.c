@@ -14,6 +14,7 @@
 #include "vcd/grow.h"
 #include "vcd/host.h"
 #include "vcd/leases_int.h"
+#include "vcd/peer.h"
 #include "vcd/share.h"
 #include "vcd/slurmctl.h"
 #include "vcd/state.h"
@@ -68,6 +69,10 @@ static struct world {
 	size_t n_moved; // of the last clusters_move()
 	uint32_t moved;
 	char moved_to[16];
+	int n_shares; // calls of host.share
+	char shares[512], shares_host[16];
+	peer_done_fn shares_done;
+	void *shares_ctx;
 } w;
 
 int rpc_register(struct rpc *rpc, const struct rpc_method *methods, size_t n, void *ctx, struct vc_error *err)
@@ -202,6 +207,21 @@ int clusters_move(struct clusters *cs, uint32_t job, const struct clusters_place
 	w.moved = places[0].rank;
 	snprintf(w.moved_to, sizeof(w.moved_to), "%s", places[0].host);
 	return 0;
+}
+struct peer_call *peer_call(struct peers *peers, const struct peer_args *args, struct vc_error *err)
+{
+	(void)peers, (void)err;
+	assert_string_equal(args->method, "host.share");
+	w.n_shares++;
+	w.shares_done = args->done;
+	w.shares_ctx = args->ctx;
+	snprintf(w.shares_host, sizeof(w.shares_host), "%s", args->host);
+	snprintf(w.shares, sizeof(w.shares), "%s", json_object_to_json_string_ext(args->params, JSON_C_TO_STRING_PLAIN));
+	return (struct peer_call *)&w;
+}
+void peer_cancel(struct peer_call *call)
+{
+	(void)call;
 }
 int grow_start(struct clusters *cs, const struct grow_args *args, struct vc_error *err)
 {
@@ -667,7 +687,7 @@ static void test_elastic_set(void **state)
 	assert_int_equal(call(&req, OWNER, "elastic.set", "{\"job\":100,\"priority\":9}"), -1);
 	assert_int_equal(req.err.code, VC_EDENIED);
 	done(&req);
-	assert_int_equal(call(&req, OWNER, "elastic.set", "{\"job\":100,\"set\":\"yield\"}"), -1);
+	assert_int_equal(call(&req, OWNER, "elastic.set", "{\"job\":100,\"set\":\"best\"}"), -1);
 	assert_contains(req.err.text, "there is no policy");
 	done(&req);
 	assert_int_equal(call(&req, 2002, "elastic.show", "{\"job\":100}"), -1);
@@ -696,10 +716,10 @@ static void decide_moves(struct leases *l, const char *policy, const uint32_t at
 	params.rise_ms = params.fall_ms = params.shrink_hold_ms = 0;
 	snprintf(c->elastic.policy, sizeof(c->elastic.policy), "%s", policy);
 	w.n_moved = 0;
-	mover_begin(c, &plan);
+	mover_begin(l, c, &plan);
 	for (uint32_t i = 0; i < 2; i++) {
 		if (runnable[i] >= 0)
-			mover_heard(c, i, (uint64_t)runnable[i], 0);
+			mover_heard(c, i, &(struct member_load){.known = true, .runnable = (uint64_t)runnable[i]});
 	}
 	mover_decide(l, c, &look, &params);
 	leases_settle(l);
@@ -737,6 +757,28 @@ static void test_pack_gives_an_emptied_host_back(void **state)
 	assert_int_equal(leases_cluster(l, PRIMARY)->wanted, 1);
 }
 
+// Two members on one host of one CPU: the shares are told once, and again when they change, after an error, and when yield is left.
+static void test_yield_sets_shares(void **state)
+{
+	struct leases *l = *state;
+	const struct vc_error no = {.code = VC_EHOST, .text = "libvirt is away"};
+	hold_one(l);
+	decide_moves(l, "yield", (const uint32_t[]){0, 0}, (const int[]){2, 1}); // 1 CPU, and nothing
+	assert_int_equal(w.n_moved, 0);
+	assert_int_equal(w.n_shares, 1);
+	assert_string_equal(w.shares_host, "n1");
+	assert_contains(w.shares, "{\"rank\":0,\"weight\":1000,\"cap\":0},{\"rank\":1,\"weight\":100,\"cap\":0}");
+	decide_moves(l, "yield", (const uint32_t[]){0, 0}, (const int[]){2, 1});
+	assert_int_equal(w.n_shares, 1);
+	w.shares_done(w.shares_ctx, NULL, &no);
+	decide_moves(l, "yield", (const uint32_t[]){0, 0}, (const int[]){2, 1});
+	assert_int_equal(w.n_shares, 2);
+	w.shares_done(w.shares_ctx, NULL, NULL);
+	ask("elastic.set", "{\"job\":100,\"set\":\"static\"}");
+	assert_int_equal(w.n_shares, 3);
+	assert_contains(w.shares, "\"weight\":1000,\"cap\":0}");
+}
+
 #define test(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -746,7 +788,7 @@ int main(void)
 		test(test_refused), test(test_request_and_offer), test(test_restart_finds_job), test(test_restart_submits), test(test_restart_joins),
 		test(test_preempted), test(test_preempted_kills), test(test_signalled), test(test_ensure), test(test_join_fails),
 		test(test_release_waits_for_host), test(test_elastic_set), test(test_members_move_by_policy),
-		test(test_pack_gives_an_emptied_host_back),
+		test(test_pack_gives_an_emptied_host_back), test(test_yield_sets_shares),
 	};
 	return cmocka_run_group_tests_name("leases", tests, NULL, NULL);
 }

@@ -174,6 +174,21 @@ static void test_fewest_moves_to_balance(void **state)
 	assert_string_equal(plan(&s, 1), "");
 }
 
+static void test_processors_may_be_limited(void **state)
+{
+	(void)state;
+	struct scene s = {0};
+	uint32_t a = add_host(&s, 4000), b = add_host(&s, 4000);
+	for (int i = 0; i < 3; i++)
+		add_member(&s, a, 500)->moves = true;
+	add_member(&s, b, 500);
+	s.hosts[b].vcpus_max = 3;
+	assert_string_equal(plan(&s, 1), "0:n2 | 1:n2 ! 2");
+	struct moveplan *p = moveplan_make(s.hosts, s.n_hosts, s.members, s.n_members, 1, NULL);
+	assert_contains(p->refusals[0].why, "has 1 processors; host n2 has 3 of members for 4 CPUs");
+	moveplan_destroy(p);
+}
+
 // Whatever is asked for: no overcommitment (check_memory), each member once, and every one has an answer.
 static void test_random_scenes(void **state)
 {
@@ -208,7 +223,7 @@ int main(void)
 		cmocka_unit_test(test_one_member_to_a_host),   cmocka_unit_test(test_room_is_looked_at),
 		cmocka_unit_test(test_off_a_host),	       cmocka_unit_test(test_what_frees_comes_first),
 		cmocka_unit_test(test_a_swap_needs_room),      cmocka_unit_test(test_fewest_moves_to_balance),
-		cmocka_unit_test(test_random_scenes),
+		cmocka_unit_test(test_processors_may_be_limited), cmocka_unit_test(test_random_scenes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,7 +71,7 @@ static const struct set_row set_rows[] = {
 	{"vcluster-size", "1-2-3", "--vcluster-size"},
 	{"vcluster-elastic", "cod", NULL},
 	{"vcluster-elastic", "cod,weight=3,reserve=2", NULL},
-	{"vcluster-elastic", "yield", "there is no policy 'yield'"},
+	{"vcluster-elastic", "best", "there is no policy 'best'"},
 	{"vcluster-elastic", "cod,weight=0", "outside 1 to"},
 	{"vcluster-elastic", "cod,priority=9", "'priority' is neither weight"},
 	{"vcluster-elastic", "cod,weight", "'weight' is neither weight"},

@@ -66,7 +66,7 @@ static struct elastic_cluster_state cluster_state(const struct elastic_state *ol
 		if (old->clusters[i].id == id)
 			return old->clusters[i];
 	}
-	return (struct elastic_cluster_state){.id = id, .load = SMOOTH_INIT, .gate = GATE_INIT, .under_ms = -1};
+	return (struct elastic_cluster_state){.id = id, .load = SMOOTH_INIT, .mem = SMOOTH_INIT, .gate = GATE_INIT, .under_ms = -1};
 }
 
 static struct elastic_host_state host_state(const struct elastic_state *old, const char *name)

@@ -32,7 +32,10 @@ struct elastic_cluster {
 	uint32_t leaving;  // of them
 	uint32_t coming;   // hosts that were asked for and are not there yet
 	uint32_t busy;	   // hosts with work on them
-	int64_t load;	   // raw: thousandths of hosts that its work could use now
+	int64_t load;	   // raw: thousandths of hosts that its work could use now, by processes that could run
+	int64_t cpu, steal; // thousandths of hosts that its members used since the last round, and that were stolen from them; 0: not known
+	int64_t stall;	   // thousandths of hosts in which some process waited for a processor (PSI)
+	int64_t mem;	   // thousandths of one host's members' memory that its guests use
 	uint32_t head;	   // hosts that its first waiting piece of work needs; 0: nothing waits, or it does not say
 	int64_t waited_ms; // how long that has waited
 	int64_t head_ms;   // how long it will run, as its user said; 0: nobody knows
@@ -51,6 +54,8 @@ struct elastic_member {
 	uint32_t cluster, rank;
 	uint32_t host;	   // index into hosts
 	int64_t need;	   // CPU that it could use now, thousandths
+	int64_t cpu, steal; // that it used, and that was stolen from it: what `need` was made of, for people
+	int64_t dirty_mib; // of its memory that it dirties in a second; 0: not known
 	int64_t mem_mib;
 	bool fixed;	   // cannot be migrated
 	bool anchor;	   // a live srun task holds it to its host: moved last
@@ -72,7 +77,7 @@ struct elastic_input {
 // What a policy remembers. Entries that the input does not name any more are dropped.
 struct elastic_cluster_state {
 	uint32_t id;
-	struct smooth load;
+	struct smooth load, mem;
 	struct gate gate;
 	int64_t under_ms; // since when its size is more than it needs; -1: it is not
 };

@@ -27,6 +27,8 @@ static const struct field cluster_fields[] = {
 	FIELD(FIELD_U32, elastic_cluster, wanted),   FIELD(FIELD_U32, elastic_cluster, size),
 	FIELD(FIELD_U32, elastic_cluster, leaving),  FIELD(FIELD_U32, elastic_cluster, coming),
 	FIELD(FIELD_U32, elastic_cluster, busy),     FIELD(FIELD_I64, elastic_cluster, load),
+	FIELD(FIELD_I64, elastic_cluster, cpu),	     FIELD(FIELD_I64, elastic_cluster, steal),
+	FIELD(FIELD_I64, elastic_cluster, stall),    FIELD(FIELD_I64, elastic_cluster, mem),
 	FIELD(FIELD_U32, elastic_cluster, head),     FIELD(FIELD_I64, elastic_cluster, waited_ms),
 	FIELD(FIELD_I64, elastic_cluster, head_ms),
 };
@@ -38,6 +40,8 @@ static const struct field host_fields[] = {
 static const struct field member_fields[] = {
 	FIELD(FIELD_U32, elastic_member, cluster), FIELD(FIELD_U32, elastic_member, rank),
 	FIELD(FIELD_U32, elastic_member, host),	   FIELD(FIELD_I64, elastic_member, need),
+	FIELD(FIELD_I64, elastic_member, cpu),	   FIELD(FIELD_I64, elastic_member, steal),
+	FIELD(FIELD_I64, elastic_member, dirty_mib),
 	FIELD(FIELD_I64, elastic_member, mem_mib), FIELD(FIELD_BOOL, elastic_member, fixed),
 	FIELD(FIELD_BOOL, elastic_member, anchor),
 };
@@ -51,6 +55,8 @@ static const struct field cluster_state_fields[] = {
 	FIELD(FIELD_U32, elastic_cluster_state, id),
 	NAMED("load", FIELD_I64, elastic_cluster_state, load.value),
 	NAMED("load_at", FIELD_I64, elastic_cluster_state, load.at_ms),
+	NAMED("mem", FIELD_I64, elastic_cluster_state, mem.value),
+	NAMED("mem_at", FIELD_I64, elastic_cluster_state, mem.at_ms),
 	NAMED("direction", FIELD_I32, elastic_cluster_state, gate.direction),
 	NAMED("changed_ms", FIELD_I64, elastic_cluster_state, gate.changed_ms),
 	NAMED("reversed_ms", FIELD_I64, elastic_cluster_state, gate.reversed_ms[0]),

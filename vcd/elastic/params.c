@@ -26,7 +26,11 @@ const struct elastic_param elastic_param_table[ELASTIC_PARAMS] = {
 	PARAM(deadline_ms, "deadline", ELASTIC_MS, 300000, 0, DAY_MS, "a reclaimed host with work on it may be kept this long"),
 	PARAM(high, "high", ELASTIC_PERMILLE, 900, 1, 2000, "of a host's CPUs: above it, the host is overloaded"),
 	PARAM(low, "low", ELASTIC_PERMILLE, 300, 0, 1000, "of a host's CPUs: below it, the host is underloaded"),
+	PARAM(pressure, "pressure", ELASTIC_PERMILLE, 250, 0, 4000, "of a host, that a host counts more whose processes wait all the time: what samples miss"),
+	PARAM(mem_high, "mem-high", ELASTIC_PERMILLE, 900, 100, 1000, "of the members' memory: a cluster that fills more asks for hosts"),
+	PARAM(dirty, "dirty", ELASTIC_COUNT, 100, 0, 1000000, "MiB a second: who dirties its memory faster is moved last; what one stream carries"),
 	PARAM(mem_slack, "mem-slack", ELASTIC_PERMILLE, 50, 0, 900, "of a host's memory, left free for page caches and migration"),
+	PARAM(squeeze, "squeeze", ELASTIC_PERMILLE, 2000, 0, 16000, "virtual processors per CPU of a host that takes reclaimed members: slower, not lost"),
 	PARAM(min_gain, "min-gain", ELASTIC_PERMILLE, 50, 0, 1000, "of the yield: members are not moved for less"),
 	PARAM(max_moves, "max-moves", ELASTIC_COUNT, 4, 0, 64, "migrations of one decision; each takes seconds of both hosts"),
 };

@@ -23,7 +23,11 @@ struct elastic_params {
 	int64_t deadline_ms;
 	int64_t high;
 	int64_t low;
+	int64_t pressure;
+	int64_t mem_high;
+	int64_t dirty;
 	int64_t mem_slack;
+	int64_t squeeze;
 	int64_t min_gain;
 	int64_t max_moves;
 };
@@ -38,7 +42,7 @@ struct elastic_param {
 	const char *reason;
 };
 
-#define ELASTIC_PARAMS 14
+#define ELASTIC_PARAMS 18
 extern const struct elastic_param elastic_param_table[ELASTIC_PARAMS];
 
 struct elastic_params elastic_params_standard(void);

@@ -20,6 +20,11 @@ static inline int64_t policy_max(int64_t a, int64_t b)
 {
 	return a > b ? a : b;
 }
+// Moved after others: a live srun task holds it to its host, or its memory changes faster than it is copied.
+static inline bool policy_reluctant(const struct elastic_input *in, const struct elastic_member *m)
+{
+	return m->anchor || m->dirty_mib > in->params.dirty;
+}
 // splitmix64: the next number of a seed's sequence.
 uint64_t policy_random(uint64_t *seed);
 

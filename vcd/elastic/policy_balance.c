@@ -44,7 +44,7 @@ static bool may_move(const struct search *s, uint32_t member, uint32_t to)
 }
 
 // On the way a host's CPUs may be overcommitted, its memory may not. Members in rising order of index, so that each set of
-// moves is tried once; anchored ones in the second round only.
+// moves is tried once; reluctant ones in the second round only.
 static bool clears(struct search *s, uint32_t first, int64_t depth, bool anchors)
 {
 	int64_t hosts = violated_hosts(s);
@@ -54,7 +54,7 @@ static bool clears(struct search *s, uint32_t first, int64_t depth, bool anchors
 	if (hosts > 2 * depth || ++s->nodes > SEARCH_NODES_MAX)
 		return false;
 	for (uint32_t m = first; m < s->l.in->n_members; m++) {
-		if (s->l.in->members[m].anchor && !anchors)
+		if (policy_reluctant(s->l.in, &s->l.in->members[m]) && !anchors)
 			continue;
 		for (uint32_t to = 0; to < s->l.in->n_hosts; to++) {
 			if (!may_move(s, m, to))

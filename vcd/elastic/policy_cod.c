@@ -45,12 +45,20 @@ static int64_t clamp(int64_t value, int64_t min, int64_t max)
 	return policy_max(min, policy_min(value, max));
 }
 
+// Processes that could run are a moment's sample; what was used, stolen and waited for since the last round makes up for what it missed.
+static int64_t load_of(const struct elastic_cluster *c, const struct elastic_params *params)
+{
+	return policy_max(c->load, c->cpu + c->steal + c->stall * params->pressure / 1000);
+}
+
 static void look(struct party *p, const struct elastic_input *in, int64_t now_ms)
 {
 	const struct elastic_cluster *c = p->c;
-	smooth_add(&p->s->load, c->load, now_ms, in->params.rise_ms, in->params.fall_ms);
+	smooth_add(&p->s->load, load_of(c, &in->params), now_ms, in->params.rise_ms, in->params.fall_ms);
+	smooth_add(&p->s->mem, c->mem, now_ms, in->params.rise_ms, in->params.fall_ms);
 	int64_t load = p->s->load.value * (1000 + in->params.headroom);
-	p->want = clamp(c->wanted ? c->wanted : (load + 999999) / 1000000, c->min, c->max);
+	int64_t hosts = policy_max((load + 999999) / 1000000, (p->s->mem.value + in->params.mem_high - 1) / in->params.mem_high);
+	p->want = clamp(c->wanted ? c->wanted : hosts, c->min, c->max);
 	p->sure = clamp(p->want, c->min, policy_max(c->min, c->reserve));
 	p->have = (int64_t)c->size - c->leaving;
 	p->coming = c->coming;

@@ -22,7 +22,7 @@ static struct cost cost_of(const struct layout *l, uint32_t host)
 		if (l->at[i] != host)
 			continue;
 		c.members++;
-		c.anchored |= l->in->members[i].anchor;
+		c.anchored |= policy_reluctant(l->in, &l->in->members[i]);
 		c.possible &= !l->in->members[i].fixed;
 	}
 	return c;

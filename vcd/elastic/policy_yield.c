@@ -65,7 +65,7 @@ static bool best_step(const struct layout *now, struct layout *l, uint32_t *ret_
 	bool found = false;
 	for (uint32_t m = 0; m < l->in->n_members; m++) {
 		uint32_t from = l->at[m];
-		if (l->in->members[m].fixed || l->in->members[m].anchor || yield_of(l, from) > least_yield(now))
+		if (l->in->members[m].fixed || policy_reluctant(l->in, &l->in->members[m]) || yield_of(l, from) > least_yield(now))
 			continue;
 		for (uint32_t h = 0; h < l->in->n_hosts; h++) {
 			if (h == from || !fits(l, m, h))
