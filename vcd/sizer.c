@@ -104,18 +104,27 @@ static void add_load(struct elastic_cluster *to, const struct member_load *load,
 		to->mem += (int64_t)((m->mem_mib - load->mem_free_mib) * 1000 / m->mem_mib) / vms;
 }
 
-static void add_member(struct sizer *s, struct lease_cluster *c, struct json_object *m)
+// Slurm starts tasks on the primary job's hosts only: a member that has its tasks from there is anchored to where it is now.
+static enum lease_work work_of(const struct plan *plan, const struct plan_member *m, const struct member_load *load)
+{
+	if (!load->tasks)
+		return LEASE_WORK_NONE;
+	return plan->hosts[m->home].lease ? LEASE_WORK_SOME : LEASE_WORK_ANCHOR;
+}
+
+static enum lease_work add_member(struct sizer *s, struct lease_cluster *c, struct json_object *m)
 {
 	struct clusters_look look;
 	struct member_load load;
 	uint32_t rank;
 	if (!runs(s, c, &look) || read_load(m, &rank, &load) < 0)
-		return;
+		return LEASE_WORK_NONE;
 	const struct plan_member *planned = plan_member_by_rank(look.plan, rank);
 	if (!planned || planned->gone)
-		return;
+		return LEASE_WORK_NONE;
 	mover_heard(c, rank, &load);
 	add_load(&c->loads, &load, planned, look.plan->spec->vms ? look.plan->spec->vms : 1);
+	return work_of(look.plan, planned, &load);
 }
 
 static struct lease_cluster *by_id(const struct sizer *s, const char *id)
@@ -127,12 +136,12 @@ static struct lease_cluster *by_id(const struct sizer *s, const char *id)
 	return NULL;
 }
 
-static void set_work(struct sizer *s, const struct lease_cluster *c, const char *host, bool busy)
+static void set_work(struct sizer *s, const struct lease_cluster *c, const char *host, enum lease_work work)
 {
 	for (size_t i = 0; i < s->l->book.n; i++) {
 		struct lease *lease = &s->l->book.leases[i];
 		if (lease->cluster == c->job && strcmp(lease->host, host) == 0)
-			lease->work = busy ? LEASE_WORK_SOME : LEASE_WORK_NONE;
+			lease->work = work;
 	}
 }
 
@@ -145,19 +154,17 @@ static void host_told(void *ctx, size_t i, struct json_object *result, const str
 	for (size_t k = 0; k < json_object_array_length(shares); k++) {
 		struct json_object *share = json_object_array_get_idx(shares, k);
 		const char *id = "";
-		bool busy = false;
+		enum lease_work most = LEASE_WORK_NONE;
 		(void)vc_json_str_opt(share, "cluster", PLAN_ID_LEN, &id, NULL);
 		struct lease_cluster *c = by_id(s, id);
 		if (!c || vc_json_array(share, "members", VC_MEMBERS_MAX, &members, NULL) < 0)
 			continue;
 		for (size_t j = 0; j < json_object_array_length(members); j++) {
-			struct json_object *m = json_object_array_get_idx(members, j);
-			uint64_t tasks = 0;
-			add_member(s, c, m);
-			busy |= vc_json_u64_opt(m, "tasks", UINT32_MAX, &tasks, NULL) == 0 && tasks > 0;
+			enum lease_work work = add_member(s, c, json_object_array_get_idx(members, j));
+			most = work > most ? work : most;
 		}
-		c->loads.busy += busy;
-		set_work(s, c, s->hosts[i], busy);
+		c->loads.busy += most != LEASE_WORK_NONE;
+		set_work(s, c, s->hosts[i], most);
 	}
 }
 
@@ -342,7 +349,9 @@ static int collect_hosts(struct sizer *s)
 	for (struct lease_cluster *c = s->l->clusters; c; c = c->next) {
 		struct clusters_look look;
 		c->loads = (struct elastic_cluster){0};
-		if (!runs(s, c, &look) || (policy_of(c) == SIZER_STATIC && !mover_is_for(c))) // that asks for no load
+		bool decides = policy_of(c) != SIZER_STATIC || mover_is_for(c);
+		// a size that is kept asks for no load, but which hosts have work is for who gives some back
+		if (!runs(s, c, &look) || (!decides && leasebook_count(&s->l->book, c->job, LEASE_HELD, LEASE_HELD) == 0))
 			continue;
 		mover_begin(s->l, c, look.plan);
 		for (size_t i = 0; i < look.plan->n_hosts; i++) {

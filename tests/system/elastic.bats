@@ -181,6 +181,42 @@ pending_for() {
 }
 job_has_host() { [[ $(job_field "$1" NodeList) == n2 ]]; }
 
+vcd_is_dead() { ! lab_exec ctl sh -c 'kill -0 "$(cat /run/vclab/vcd.pid)"' 2>/dev/null; }
+# crash_at POINT CHANGE: the controller dies there on the way of a resize, and comes again
+crash_at() {
+    lab_exec ctl sh -c 'echo "$1=crash" >/run/vcd/faults' crash "$1"
+    as alice vcctl resize "$JOB" "$2" || true
+    wait_until 60 "the controller to die at $1" vcd_is_dead
+    lab_exec ctl rm -f /run/vcd/faults
+    lab start ctl vcd
+}
+
+@test "kill -9 of the controller at each step of a lease's way in and out: it comes and goes all the same, once" {
+    [ -n "${VC_FULL:-}" ] || skip "two minutes: tests/run --long"
+    local i in=(leases-save lease-submitted grow-preparing grow-booting grow-telling grow-joining grow-held)
+    local out=(leases-save shrink-moving shrink-leaving shrink-dropping shrink-releasing shrink-forgetting shrink-moving)
+    submit alice -N1 -w n1 -p low -c1 --mem=400 --time=30 --no-requeue --vcluster="$IMAGE" --vcluster-size=1-2 --wrap 'sleep 1000'
+    echo "$JOB" >"$BATS_FILE_TMPDIR/job"
+    wait_until 120 "job $JOB to be ready" cluster_is_ready alice "$JOB"
+    for i in "${!in[@]}"; do
+        crash_at "${in[i]}" 2
+        [ "${in[i]}" != leases-save ] || as alice vcctl resize "$JOB" 2 # nobody was told that it had been taken
+        wait_until 120 "the lease to be held after a crash at ${in[i]}" lease_is held
+        wait_until 60 "both members" is_usable 0 "vc$JOB-0 vc$JOB-$((i + 1)) "
+        assert_equal "$(lab_exec ctl squeue -h -n vcluster-lease | wc -l)" 1
+        crash_at "${out[i]}" 1
+        [ "${out[i]}" != leases-save ] || as alice vcctl resize "$JOB" 1
+        wait_until 120 "the lease to end after a crash at ${out[i]}" lease_is ended
+        assert_equal "$(lease end)" released
+        wait_until 60 "one member" is_usable 0 "vc$JOB-0 "
+        wait_until 60 "n2 to be idle" node_is n2 idle
+        assert_equal "$(lab_exec n2 virsh -q -c qemu:///system list --all)" ""
+    done
+    as alice scancel "$JOB"
+    wait_job "$JOB" 60
+    assert_clean
+}
+
 @test "preemption of a lease whose member fits on the hosts that stay: it migrates there, and the tasks in it go on" {
     submit alice -N1 -w n1 -p low -c2 --mem=2000 --time=30 --no-requeue --vcluster="$IMAGE" --vcluster-mem=256M --vcluster-size=1-2 \
         --wrap 'sleep 1000'
