@@ -27,7 +27,7 @@ struct lease_op {
 	uid_t uid;
 	// submit
 	char cluster[PLAN_ID_LEN + 1];
-	char *exclude;
+	char *exclude, *exclude_least;
 	uint32_t cpus;
 	// look
 	struct slurmlease_owner *owners;
@@ -54,6 +54,7 @@ static void op_release(void *ctx)
 	struct lease_op *op = ctx;
 	slurmctl_job_destroy(op->loaded);
 	free(op->exclude);
+	free(op->exclude_least);
 	free(op->owners);
 	free(op->jobs);
 	free(op);
@@ -203,7 +204,7 @@ static int submit_run(void *ctx, struct vc_error *err)
 {
 	struct lease_op *op = ctx;
 	const struct slurmlease_args args = {.primary = op->primary, .uid = op->uid, .cluster = op->cluster, .lease = op->lease,
-					     .cpus = op->cpus, .exclude = op->exclude};
+					     .cpus = op->cpus, .exclude = op->exclude, .exclude_least = op->exclude_least};
 	int rc = slurmlease_submit(op->slurmctl, &args, &op->job, err);
 	if (rc == 0 && VC_FAULT("lease-submitted")) // the answer got lost
 		return vc_error_set(err, VC_EHOST, "fault point lease-submitted");
@@ -223,8 +224,8 @@ static void submit_done(struct leases *l, struct lease_op *op, const struct vc_e
 	leases_look(l);
 }
 
-// The hosts that the cluster has, and those of all leases: a host is in one lease at most.
-static char *exclude_list(const struct leases *l, const struct clusters_look *look)
+// The hosts that the cluster has, and those of all leases up to `last`: a host is in one lease at most.
+static char *exclude_list(const struct leases *l, const struct clusters_look *look, enum lease_state last)
 {
 	char *list = NULL;
 	size_t len = 0;
@@ -237,7 +238,7 @@ static char *exclude_list(const struct leases *l, const struct clusters_look *lo
 	}
 	for (size_t i = 0; i < l->book.n; i++) {
 		const struct lease *o = &l->book.leases[i];
-		if (o->host[0] && o->state >= LEASE_JOINING && o->state <= LEASE_RECLAIMING)
+		if (o->host[0] && o->state >= LEASE_JOINING && o->state <= last)
 			fprintf(f, "%s%s", ftell(f) ? "," : "", o->host);
 	}
 	if (fclose(f) != 0) {
@@ -273,15 +274,17 @@ static void submit(struct leases *l, const struct lease_todo *todo)
 		return;
 	}
 	struct lease_op *op = calloc(1, sizeof(*op));
-	char *exclude = exclude_list(l, &look);
-	if (!op || !exclude) {
+	char *exclude = exclude_list(l, &look, LEASE_RECLAIMING), *least = exclude_list(l, &look, LEASE_HELD);
+	if (!op || !exclude || !least) {
 		free(op);
 		free(exclude);
+		free(least);
 		leases_event(l, todo->lease, LEASE_EV_NO_ANSWER, 0, NULL);
 		return;
 	}
 	*op = (struct lease_op){.done = submit_done, .lease = todo->lease, .primary = todo->cluster, .uid = c->uid,
-				.cpus = look.plan->hosts[0].cpus, .exclude = exclude};
+				.cpus = look.plan->hosts[0].cpus, .exclude = exclude,
+				.exclude_least = least};
 	memcpy(op->cluster, c->id, sizeof(op->cluster));
 	run->submitting = op_start(l, op, "submit a lease's job", submit_run, &err) == 0;
 	if (!run->submitting)

@@ -78,12 +78,13 @@ static void fill_texts(struct texts *t, const struct slurmlease_args *a)
 	snprintf(t->script, sizeof(t->script), script, a->primary, a->lease);
 }
 
-static int send_job(const slurm_job_info_t *primary, const struct slurmlease_args *a, uint32_t *ret_job, struct vc_error *err)
+static int send_job(const slurm_job_info_t *primary, const struct slurmlease_args *a, const char *excluded, uint32_t *ret_job,
+		    struct vc_error *err)
 {
 	struct texts t;
 	char path[] = "PATH=/usr/bin:/bin", *env[] = {path, NULL}, name[] = SLURMLEASE_NAME, *argv[] = {name, NULL};
 	char null[] = "/dev/null", root[] = "/", *control[] = {t.control, NULL};
-	vc_autofree char *exclude = strdup(a->exclude);
+	vc_autofree char *exclude = strdup(excluded);
 	submit_response_msg_t *answer = NULL;
 	job_desc_msg_t d;
 	if (!exclude)
@@ -111,6 +112,20 @@ static int send_job(const slurm_job_info_t *primary, const struct slurmlease_arg
 	return 0;
 }
 
+// Where all hosts are excluded, the job waits for one that another cluster is about to leave.
+static int send_job_somewhere(const slurm_job_info_t *primary, const struct slurmlease_args *a, uint32_t *ret_job, struct vc_error *err)
+{
+	struct vc_error why = VC_ERROR_INIT;
+	if (send_job(primary, a, a->exclude, ret_job, &why) == 0)
+		return 0;
+	bool none_left = slurm_get_errno() == ESLURM_REQUESTED_NODE_CONFIG_UNAVAILABLE;
+	if (none_left && a->exclude_least && strcmp(a->exclude_least, a->exclude) != 0)
+		return send_job(primary, a, a->exclude_least, ret_job, err);
+	if (err)
+		*err = why;
+	return -1;
+}
+
 int slurmlease_submit(struct slurmctl *ctl, const struct slurmlease_args *args, uint32_t *ret_job, struct vc_error *err)
 {
 	job_info_msg_t *jobs = NULL;
@@ -121,7 +136,7 @@ int slurmlease_submit(struct slurmctl *ctl, const struct slurmlease_args *args, 
 	else if (jobs->record_count < 1 || jobs->job_array[0].user_id != args->uid)
 		rc = vc_error_set(err, VC_EUSER, "job %u is not of uid %u any more", args->primary, args->uid);
 	else
-		rc = send_job(&jobs->job_array[0], args, ret_job, err);
+		rc = send_job_somewhere(&jobs->job_array[0], args, ret_job, err);
 	if (jobs)
 		slurm_free_job_info_msg(jobs);
 	pthread_mutex_unlock(&ctl->lock);

@@ -24,7 +24,8 @@ struct slurmlease_args {
 	const char *cluster; // id
 	uint64_t lease;
 	uint32_t cpus;	  // on its host, as the primary has on its own
-	const char *exclude; // hosts that are in the cluster already: "n1,n2"
+	const char *exclude; // hosts that are in the cluster already, or in any lease: "n1,n2"
+	const char *exclude_least; // without those that leave another cluster: what is excluded where no other host is left; NULL: the same
 };
 
 // VC_EUSER: slurmctld refused it, and says why. VC_EHOST: no answer, it may have been taken.

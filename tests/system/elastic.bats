@@ -289,3 +289,45 @@ cpu_ms() { lab_exec n1 sh -c "awk '{ print (\$14 + \$15) * 10 }' /proc/\$(cat /r
     wait_job "$JOB" 60
     assert_clean
 }
+
+size_is() { [ "$(as "$1" vcctl leases "$2" --json | python3 -c 'import json,sys; d=json.load(sys.stdin); print(d["own"] + d["held"])')" = "$3" ]; }
+load_on() { # USER JOB: two processes in member 0 that use all they get, until load_off
+    local i
+    as "$1" vcctl exec "$2" 0 -- touch /tmp/load
+    for i in 1 2; do as "$1" vcctl exec "$2" 0 -- sh -c 'while [ -e /tmp/load ]; do i=$((i + 1)); done' >/dev/null 2>&1 3>&- & done
+}
+load_off() { as "$1" vcctl exec "$2" 0 -- rm /tmp/load; }
+
+@test "policy cod: a host goes from one user's cluster to another's as their loads change, and nobody does anything" {
+    [ -n "${VC_FULL:-}" ] || skip "a minute: tests/run --long"
+    local a b job user options=(-N1 -w n1 -p low -c1 --mem=400 --time=30 --no-requeue --vcluster="$IMAGE" --vcluster-size=1-2
+        --vcluster-elastic=cod --wrap 'sleep 1000')
+    submit alice "${options[@]}" && a=$JOB
+    import_busybox bob "$IMAGE"
+    submit bob "${options[@]}" && b=$JOB
+    wait_until 120 "job $a to be ready" cluster_is_ready alice "$a"
+    wait_until 120 "job $b to be ready" cluster_is_ready bob "$b"
+    load_on alice "$a"
+    wait_until 120 "alice's cluster to have two hosts" size_is alice "$a" 2
+    size_is bob "$b" 1
+    load_off alice "$a"
+    load_on bob "$b"
+    wait_until 120 "bob's cluster to have two hosts" size_is bob "$b" 2
+    wait_until 120 "alice's cluster to have one host" size_is alice "$a" 1
+    load_off bob "$b"
+    wait_until 120 "bob's cluster to have one host" size_is bob "$b" 1
+    wait_until 60 "n2 to be idle" node_is n2 idle
+    for user in alice bob; do
+        job=$a
+        [ $user = alice ] || job=$b
+        run as $user vcctl elastic "$job" replay
+        assert_equal "$status" 0
+        wait_until 30 "sacct to tell of $user's lease" lease_is_completed $user
+        as $user scancel "$job"
+        wait_job "$job" 60
+    done
+    wait
+    assert_clean
+}
+# the last job that brought the user a host
+lease_is_completed() { [[ $(lab_exec ctl sacct -nX -u "$1" --name=vcluster-lease -o State%-20 | tail -n 1) == COMPLETED* ]]; }
