@@ -14,8 +14,8 @@ struct task_facts {
 	bool het;	  // a part of a heterogeneous job
 	bool container;	  // srun --container
 	bool bcast;	  // the program's name is still to be made up by --bcast
-	bool multiprog;	  // Slurm has taken the program from a --multi-prog file
-	bool wrapped;	  // and that program is vcexec already
+	bool multiprog;	  // Slurm may take the program from a --multi-prog file
+	bool wrapped;	  // and every program there is vcexec already
 	bool no_program;  // no argument vector, or an empty one
 	bool lease;	  // the job of a lease on this host: its one step is vc-lease
 	bool lease_step;  // and the program is that one
@@ -25,8 +25,8 @@ struct task_facts {
 enum task_action {
 	TASK_PLAIN,   // not ours
 	TASK_REPLACE, // put vcexec into argv[0], Slurm does the rest
-	TASK_READY,   // vcexec is the program already
-	TASK_EXEC,    // execve vcexec here and now: Slurm would not look at argv again
+	TASK_READY,   // as TASK_REPLACE, but vcexec's own arguments say what to run
+	TASK_EXEC,    // execve vcexec here and now: Slurm might not look at argv[0]
 	TASK_REFUSE,
 };
 

@@ -2,13 +2,15 @@
 // multi-prog files: see multiprog.h. Pure; what Slurm would complain about is an error here too.
 #include "plugins/multiprog.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libvc/buf.h"
 #include "libvc/cleanup.h"
-#include "libvc/parse.h"
 
 #define BLANKS " \t\r\v\f"
 
@@ -19,59 +21,79 @@ struct line {
 	size_t command_len;
 };
 
-// 1: a line with a program; 0: blank or a comment; -1: an error.
+// One piece of a set of ranks: a number or a range, either of which Slurm takes for 0 when its digits are missing.
+static bool is_range(const char *s, size_t len)
+{
+	static const char digits[] = "0123456789";
+	size_t low = strspn(s, digits);
+	if (len == 0 || low >= len)
+		return len > 0;
+	return s[low] == '-' && low + 1 + strspn(s + low + 1, digits) >= len;
+}
+
+// Whether Slurm could find a rank in it.
+static bool is_set(const char *s, size_t len)
+{
+	if (len == 1 && s[0] == '*')
+		return true;
+	for (size_t at = 0; at < len;) {
+		const char *comma = memchr(s + at, ',', len - at);
+		size_t piece = comma ? (size_t)(comma - s) - at : len - at;
+		if (is_range(s + at, piece))
+			return true;
+		at += piece + 1;
+	}
+	return false;
+}
+
+// 1: a line with a program; 0: blank, a comment or no set of ranks; -1: an error.
 static int split_line(const char *text, size_t len, struct line *ret, struct vc_error *err)
 {
 	size_t skip = strspn(text, BLANKS);
 	if (skip >= len || text[skip] == '#')
 		return 0;
-	if (len > MULTIPROG_LINE_MAX)
-		return vc_error_set(err, VC_EUSER, "--multi-prog: a line has more than %d bytes", MULTIPROG_LINE_MAX);
 	ret->ranks = text + skip;
 	ret->ranks_len = strcspn(ret->ranks, BLANKS "\n");
 	ret->command = ret->ranks + ret->ranks_len;
 	ret->command += strspn(ret->command, BLANKS);
+	if (!is_set(ret->ranks, ret->ranks_len))
+		return 0;
 	if (ret->command >= text + len)
 		return vc_error_set(err, VC_EUSER, "--multi-prog: '%.*s' names no program", (int)(len > 64 ? 64 : len), text);
 	ret->command_len = (size_t)(text + len - ret->command);
 	return 1;
 }
 
-static int parse_range(const char *range, uint64_t *ret_low, uint64_t *ret_high)
+static uint64_t number(const char *s, size_t len)
 {
-	vc_autostrv char **ends = NULL;
-	if (vc_parse_list("ranks", range, '-', 2, &ends, NULL) < 0)
-		return -1;
-	if (vc_parse_u64("rank", ends[0], 0, UINT32_MAX, ret_low, NULL) < 0)
-		return -1;
-	*ret_high = *ret_low;
-	return ends[1] ? vc_parse_u64("rank", ends[1], *ret_low, UINT32_MAX, ret_high, NULL) : 0;
+	uint64_t n = 0;
+	for (size_t i = 0; i < len && s[i] >= '0' && s[i] <= '9' && n <= UINT32_MAX; i++)
+		n = n * 10 + (uint64_t)(s[i] - '0');
+	return n;
 }
 
-// 1: the rank is in the set, 0: it is not, -1: not a set of ranks.
-static int find_rank(const struct line *line, uint32_t rank, uint64_t *ret_offset)
+// Whether the rank is in the set, and how many ranks of the set come before it.
+static bool find_rank(const struct line *line, uint32_t rank, uint64_t *ret_offset)
 {
-	if (line->ranks_len == 1 && line->ranks[0] == '*') {
-		*ret_offset = rank;
-		return 1;
-	}
-	vc_autofree char *set = strndup(line->ranks, line->ranks_len);
-	vc_autostrv char **ranges = NULL;
-	if (!set || vc_parse_list("ranks", set, ',', MULTIPROG_LINE_MAX, &ranges, NULL) < 0)
-		return -1;
-	int found = 0;
+	const char *s = line->ranks, *end = s + line->ranks_len;
 	uint64_t passed = 0;
-	for (size_t i = 0; ranges[i]; i++) {
-		uint64_t low, high;
-		if (parse_range(ranges[i], &low, &high) < 0)
-			return -1;
-		if (!found && rank >= low && rank <= high) {
-			*ret_offset = passed + rank - low;
-			found = 1;
-		}
-		passed += high - low + 1;
+	if (line->ranks_len == 1 && *s == '*') {
+		*ret_offset = rank;
+		return true;
 	}
-	return found;
+	while (s < end) {
+		const char *comma = memchr(s, ',', (size_t)(end - s)), *piece_end = comma ? comma : end;
+		const char *dash = memchr(s, '-', (size_t)(piece_end - s));
+		bool good = is_range(s, (size_t)(piece_end - s));
+		uint64_t low = number(s, (size_t)(piece_end - s)), high = dash ? number(dash + 1, (size_t)(piece_end - dash - 1)) : low;
+		if (good && rank >= low && rank <= high) {
+			*ret_offset = passed + rank - low;
+			return true;
+		}
+		passed += good && high >= low ? high - low + 1 : 0;
+		s = piece_end + 1;
+	}
+	return false;
 }
 
 struct reader {
@@ -140,7 +162,7 @@ static int read_words(struct reader *r, char **argv, struct vc_error *err)
 static int line_argv(const struct line *line, uint32_t rank, uint64_t offset, char ***ret_argv, struct vc_error *err)
 {
 	struct reader r = {.p = line->command, .end = line->command + line->command_len, .rank = rank, .offset = offset};
-	vc_autostrv char **argv = calloc(MULTIPROG_ARGS_MAX + 1, sizeof(*argv));
+	vc_autostrv char **argv = calloc(line->command_len / 2 + 2, sizeof(*argv)); // a word takes two bytes, but for the last
 	if (!argv)
 		return vc_error_errno(err, "--multi-prog");
 	if (read_words(&r, argv, err) < 0)
@@ -149,19 +171,30 @@ static int line_argv(const struct line *line, uint32_t rank, uint64_t offset, ch
 	return 0;
 }
 
-// Calls fn for each line until it returns non-zero.
+// Calls fn for each line until it returns non-zero; continued lines are one.
 typedef int (*line_fn)(void *ctx, const char *text, size_t len, struct vc_error *err);
 
 static int each_line(const char *text, line_fn fn, void *ctx, struct vc_error *err)
 {
-	if (strnlen(text, MULTIPROG_TEXT_MAX + 1) > MULTIPROG_TEXT_MAX)
+	size_t len = strnlen(text, MULTIPROG_TEXT_MAX + 1), n = 0;
+	if (len > MULTIPROG_TEXT_MAX)
 		return vc_error_set(err, VC_EUSER, "--multi-prog: more than %d bytes", MULTIPROG_TEXT_MAX);
-	while (*text) {
-		size_t len = strcspn(text, "\n");
-		int rc = fn(ctx, text, len, err);
+	vc_autofree char *joined = malloc(len + 1);
+	if (!joined)
+		return vc_error_errno(err, "--multi-prog");
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '\\' && text[i + 1] == '\n')
+			i++;
+		else
+			joined[n++] = text[i];
+	}
+	joined[n] = '\0';
+	for (const char *p = joined; *p;) {
+		size_t line = strcspn(p, "\n");
+		int rc = fn(ctx, p, line, err);
 		if (rc != 0)
 			return rc;
-		text += len + (text[len] == '\n');
+		p += line + (p[line] == '\n');
 	}
 	return 0;
 }
@@ -179,11 +212,9 @@ static int search_line(void *ctx, const char *text, size_t len, struct vc_error 
 	int rc = split_line(text, len, &line, err);
 	if (rc <= 0)
 		return rc;
-	rc = find_rank(&line, s->rank, &offset);
-	if (rc < 0)
-		return vc_error_set(err, VC_EUSER, "--multi-prog: '%.*s' is not a set of ranks",
-				    (int)(line.ranks_len > 64 ? 64 : line.ranks_len), line.ranks);
-	return rc == 0 ? 0 : line_argv(&line, s->rank, offset, &s->argv, err) < 0 ? -1 : 1;
+	if (!find_rank(&line, s->rank, &offset))
+		return 0;
+	return line_argv(&line, s->rank, offset, &s->argv, err) < 0 ? -1 : 1;
 }
 
 int multiprog_argv(const char *text, uint32_t rank, char ***ret_argv, struct vc_error *err)
@@ -196,6 +227,56 @@ int multiprog_argv(const char *text, uint32_t rank, char ***ret_argv, struct vc_
 		return vc_error_set(err, VC_EUSER, "--multi-prog: no program for task %" PRIu32, rank);
 	*ret_argv = s.argv;
 	return 0;
+}
+
+// --- what a text is, line by line as it stands: continued lines, too, could be taken for the beginning of one -------------
+
+// The first line, at *text or behind, in which Slurm could find a program: its words behind the set of ranks, else NULL.
+static const char *next_command(const char **text)
+{
+	while (**text) {
+		const char *word = *text + strspn(*text, BLANKS);
+		size_t len = strcspn(word, BLANKS "\n");
+		const char *rest = word + len + strspn(word + len, BLANKS);
+		bool more = *rest != '\0' && (*rest != '\n' || rest[1] != '\0');
+		*text += strcspn(*text, "\n");
+		*text += **text == '\n';
+		if (*word != '#' && more && is_set(word, len > 1 && word[len - 1] == '\\' ? len - 1 : len))
+			return rest;
+	}
+	return NULL;
+}
+
+bool multiprog_possible(const char *text)
+{
+	return next_command(&text) != NULL;
+}
+
+bool multiprog_is_wrapped(const char *text, const char *wrapper)
+{
+	size_t len = strlen(wrapper);
+	const char *command;
+	if (!multiprog_possible(text))
+		return false;
+	while ((command = next_command(&text))) {
+		if (strncmp(command, wrapper, len) != 0 || strncmp(command + len, " -- ", 4) != 0)
+			return false;
+	}
+	return true;
+}
+
+bool multiprog_is_file(const char *path, const char *text)
+{
+	char buf[4096];
+	vc_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	for (;;) {
+		ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf));
+		if (n <= 0)
+			return n == 0 && *text == '\0';
+		if (strnlen(text, (size_t)n) < (size_t)n || memcmp(text, buf, (size_t)n) != 0)
+			return false;
+		text += n;
+	}
 }
 
 struct wrap {

@@ -3,8 +3,10 @@
 //
 // Fails closed: from the moment that a task is known to belong to a vcluster job, every way out is vcexec or -1.
 // Normally only argv[0] changes, so that Slurm still does all that comes after this hook: task prologs, TMPDIR,
-// limits. A program of a --multi-prog file that srun did not wrap is executed from here; for it Slurm's limits are
-// set here too, and task prologs do not run.
+// limits. Slurm does not say whether a step is --multi-prog, when argv is [file's name][file's text]... and Slurm takes
+// the program from the text, whatever argv[0] is. So where a text could be read so, either every program in it is vcexec
+// (srun's side of this plugin wrapped them) and argv[0] is made vcexec as well, or vcexec is executed from here; for it
+// Slurm's limits are set here too, and task prologs do not run.
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -23,7 +25,7 @@ struct task {
 	int argc;
 	char **argv; // Slurm's
 	char **env;  // Slurm's
-	char **program; // what a --multi-prog file names for this rank; vc_strv_free
+	char **program; // what is to be executed from here; vc_strv_free
 };
 
 void remote_option(struct plugin *p, enum vc_spec_opt opt, const char *value)
@@ -37,8 +39,7 @@ void remote_option(struct plugin *p, enum vc_spec_opt opt, const char *value)
 static int get_task(const struct plugin *p, spank_t sp, struct task *t, struct vc_error *err)
 {
 	int local = 0;
-	if (spank_get_item(sp, S_JOB_ID, &t->job) != ESPANK_SUCCESS || spank_get_item(sp, S_JOB_STEPID, &t->step) != ESPANK_SUCCESS ||
-	    spank_get_item(sp, S_TASK_GLOBAL_ID, &t->rank) != ESPANK_SUCCESS ||
+	if (spank_get_item(sp, S_JOB_STEPID, &t->step) != ESPANK_SUCCESS || spank_get_item(sp, S_TASK_GLOBAL_ID, &t->rank) != ESPANK_SUCCESS ||
 	    spank_get_item(sp, S_TASK_ID, &local) != ESPANK_SUCCESS || local < 0 ||
 	    spank_get_item(sp, S_JOB_LOCAL_TASK_COUNT, &t->tasks) != ESPANK_SUCCESS ||
 	    spank_get_item(sp, S_JOB_ENV, &t->env) != ESPANK_SUCCESS)
@@ -62,13 +63,6 @@ static const char *env_get(char *const *env, const char *name)
 	return NULL;
 }
 
-// Slurm does not say whether a step is --multi-prog: then argv is [file's name][file's text]. A program that can be
-// executed here is not such a file; where both readings are possible the text decides, and both end in vcexec.
-static bool is_multiprog(struct task *t)
-{
-	return t->argc == 2 && access(t->argv[0], X_OK) != 0 && multiprog_argv(t->argv[1], t->rank, &t->program, NULL) == 0;
-}
-
 static void get_facts(const struct plugin *p, struct task *t, struct task_facts *facts)
 {
 	const char *program = t->argc > 0 ? t->argv[0] : NULL;
@@ -88,8 +82,8 @@ static void get_facts(const struct plugin *p, struct task *t, struct task_facts 
 	facts->lease_step = len > 0 && strcmp(program, VC_LIBEXECDIR "/vc-lease") == 0;
 	if (!facts->asked && !facts->marked)
 		return; // plain jobs pay for nothing more
-	facts->multiprog = !facts->batch && is_multiprog(t);
-	facts->wrapped = facts->multiprog && t->program[0] && strcmp(t->program[0], p->args.vcexec) == 0;
+	facts->multiprog = !facts->batch && t->argc >= 2 && multiprog_possible(t->argv[1]);
+	facts->wrapped = facts->multiprog && multiprog_is_wrapped(t->argv[1], p->args.vcexec);
 }
 
 static int set_taskref(const struct plugin *p, spank_t sp, const struct task *t, struct vc_error *err)
@@ -108,16 +102,19 @@ static int set_taskref(const struct plugin *p, spank_t sp, const struct task *t,
 	return rc == ESPANK_SUCCESS ? 0 : vc_error_set(err, VC_EHOST, "cannot set %s: %s", VC_TASKREF_ENV, spank_strerror(rc));
 }
 
-static int replace_program(const struct plugin *p, spank_t sp, struct task *t, struct vc_error *err)
+static int replace_program(const struct plugin *p, struct task *t, struct vc_error *err)
 {
-	spank_err_t rc = spank_setenv(sp, VC_TASKREF_PROGRAM_ENV, t->argv[0], 1);
-	if (rc != ESPANK_SUCCESS)
-		return vc_error_set(err, VC_EHOST, "cannot set %s: %s", VC_TASKREF_PROGRAM_ENV, spank_strerror(rc));
 	char *path = strdup(p->args.vcexec); // Slurm's vector holds it until the exec that follows
 	if (!path)
 		return vc_error_errno(err, "the task's program");
 	t->argv[0] = path;
 	return 0;
+}
+
+static int tell_program(spank_t sp, const struct task *t, struct vc_error *err)
+{
+	spank_err_t rc = spank_setenv(sp, VC_TASKREF_PROGRAM_ENV, t->argv[0], 1);
+	return rc == ESPANK_SUCCESS ? 0 : vc_error_set(err, VC_EHOST, "cannot set %s: %s", VC_TASKREF_PROGRAM_ENV, spank_strerror(rc));
 }
 
 // The limits that srun sent along; Slurm sets them after this hook.
@@ -143,12 +140,46 @@ static void set_limits(char *const *env)
 	}
 }
 
+static int add_words(char **program, size_t *n, char *const *words, struct vc_error *err)
+{
+	for (size_t i = 0; words[i]; i++) {
+		if (!(program[(*n)++] = strdup(words[i])))
+			return vc_error_errno(err, "the task's program");
+	}
+	return 0;
+}
+
+static size_t count(char *const *words)
+{
+	size_t n = 0;
+	while (words && words[n])
+		n++;
+	return n;
+}
+
+// What the user meant to run. A file that holds the text, or a name of nothing that can be executed here, is a --multi-prog
+// file: arguments after it go to each of its programs. Anything else is a command.
+static int find_program(struct task *t, struct vc_error *err)
+{
+	vc_autostrv char **first = NULL;
+	size_t n = 0;
+	bool file = multiprog_is_file(t->argv[0], t->argv[1]);
+	if ((file || access(t->argv[0], X_OK) != 0) && multiprog_argv(t->argv[1], t->rank, &first, err) < 0 && file)
+		return -1;
+	char **program = t->program = calloc(count(first) + count(t->argv) + 1, sizeof(*t->program));
+	if (!program)
+		return vc_error_errno(err, "the task's program");
+	if (first && add_words(program, &n, first, err) < 0)
+		return -1;
+	return add_words(program, &n, first ? t->argv + 2 : t->argv, err);
+}
+
 // vcexec -- PROGRAM ARGUMENTS; returns only when it failed.
 static int exec_program(const struct plugin *p, spank_t sp, struct task *t, struct vc_error *err)
 {
-	size_t n = 0;
-	while (t->program[n])
-		n++;
+	if (find_program(t, err) < 0)
+		return -1;
+	size_t n = count(t->program);
 	vc_autofree char **argv = calloc(n + 3, sizeof(*argv));
 	if (!argv || spank_get_item(sp, S_JOB_ENV, &t->env) != ESPANK_SUCCESS)
 		return vc_error_set(err, VC_EHOST, "cannot start %s: out of memory", p->args.vcexec);
@@ -172,19 +203,22 @@ static int turn(const struct plugin *p, spank_t sp, struct task *t, struct vc_er
 		return vc_error_set(err, VC_EUSER, "%s", why);
 	if (set_taskref(p, sp, t, err) < 0)
 		return -1;
-	if (action != TASK_REPLACE)
-		spank_unsetenv(sp, VC_TASKREF_PROGRAM_ENV); // the program stands behind vcexec's "--"
-	if (action == TASK_READY)
-		return 0;
-	return action == TASK_REPLACE ? replace_program(p, sp, t, err) : exec_program(p, sp, t, err);
+	if (action == TASK_REPLACE)
+		return tell_program(sp, t, err) < 0 ? -1 : replace_program(p, t, err);
+	spank_unsetenv(sp, VC_TASKREF_PROGRAM_ENV); // the program stands behind vcexec's "--"
+	return action == TASK_READY ? replace_program(p, t, err) : exec_program(p, sp, t, err);
 }
 
 int remote_task(struct plugin *p, spank_t sp)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	struct task t = {0};
-	// Without knowing the task there is no telling whose job it is: only a step that asked can be failed for it.
-	int rc = get_task(p, sp, &t, &err) < 0 ? (p->asked ? -1 : 0) : turn(p, sp, &t, &err);
+	// Without the job's id there is no telling whose it is: only a step that asked can be failed for it.
+	bool known = spank_get_item(sp, S_JOB_ID, &t.job) == ESPANK_SUCCESS;
+	bool ours = p->asked || (known && (mark_exists(&p->args, t.job) || mark_is_lease(&p->args, t.job)));
+	if (!known)
+		vc_error_set(&err, VC_EHOST, "slurmstepd does not say which job this is");
+	int rc = !known || get_task(p, sp, &t, &err) < 0 ? (ours ? -1 : 0) : turn(p, sp, &t, &err);
 	vc_strv_free(t.program);
 	if (rc < 0)
 		plugin_say(&err);

@@ -154,9 +154,7 @@ static bool uses_bcast(int argc, char *const argv[])
 // limits, TMPDIR and task prologs apply to them too. slurmstepd's hook checks that it happened.
 static int wrap_multiprog(const struct plugin *p, char **argv, struct vc_error *err)
 {
-	vc_autostrv char **first = NULL;
-	struct vc_error not_one = VC_ERROR_INIT;
-	if (access(argv[0], X_OK) == 0 || multiprog_argv(argv[1], 0, &first, &not_one) < 0)
+	if (!multiprog_is_file(argv[0], argv[1]) || !multiprog_possible(argv[1]))
 		return 0;
 	vc_autofree char *text = multiprog_wrap(argv[1], p->args.vcexec, err);
 	char *slurms = text ? slurm_xstrdup(text) : NULL;
@@ -175,11 +173,11 @@ int submit_local_user(struct plugin *p, spank_t sp)
 		return 0;
 	if (spank_get_item(sp, S_JOB_ARGV, &argc, &argv) != ESPANK_SUCCESS || argc < 1)
 		return 0;
-	if (argc == 2 && wrap_multiprog(p, argv, &err) < 0) {
+	if (argc >= 2 && wrap_multiprog(p, argv, &err) < 0) {
 		plugin_say(&err);
 		return -1;
 	}
-	if (argc != 2 || !strstr(argv[1], p->args.vcexec)) {
+	if (argc < 2 || !multiprog_is_wrapped(argv[1], p->args.vcexec)) {
 		if (!uses_bcast(argc, argv))
 			return 0;
 		vc_error_set(&err, VC_EUSER, "--bcast copies to the hosts, which the machines do not see: "

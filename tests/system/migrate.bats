@@ -152,6 +152,19 @@ streams_end() {
     no_problems
 }
 
+@test "a host that is drained in Slurm is evacuated, where the site says so" {
+    [ -n "${VC_FULL:-}" ] || skip "the controller looks each 30 s: tests/run --long"
+    as alice vcctl migrate "$JOB" 1 --to n2
+    vcd_conf ctl 'drain-evacuates = yes'
+    lab_exec ctl scontrol update NodeName=n2 State=DRAIN Reason=hardware
+    wait_until 120 "member 1 to be on n1" member_is_on 1 n1
+    lab_exec ctl scontrol update NodeName=n2 State=RESUME
+    vcd_conf_back ctl
+    assert_equal "$(domains n2)" ""
+    answers 1
+    no_problems
+}
+
 @test "scancel while a member moves: nothing is left on either host" {
     as alice vcctl migrate "$JOB" 1 --to n1 --bandwidth 10 >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
     local migrate=$!

@@ -203,9 +203,18 @@ TABLE
     wait_until 10 "the mark" lab_exec n1 test -f "/run/fake/jobs/$JOB"
     run as alice srun --jobid="$JOB" --overlap a.out       # no --vcluster here
     assert_contains "$output" "program=a.out"
-    as alice sh -c 'echo "0 /bin/echo zero-host" >one.conf'
-    run as alice srun --jobid="$JOB" --overlap -n1 --multi-prog one.conf
-    assert_contains "$output" "arg=zero-host"
+    # --multi-prog files: Slurm takes the program from the text, whatever argv[0] has become
+    local make
+    for make in 'echo "0 /bin/echo zero-host"' 'echo "* /bin/echo zero-host"; chmod 755 one.conf' \
+        'seq -s" " 1 2000 | sed "s|^|0 /bin/echo zero-host |"' 'printf "0 /bin/echo %5000s zero-host" x' 'printf "0 \\\\\n /bin/echo zero-host\n"'; do
+        as alice sh -c "{ $make; } >one.conf"
+        run as alice srun --jobid="$JOB" --overlap -n1 --multi-prog one.conf
+        assert_contains "$output" "arg=zero-host"
+        run as alice srun --jobid="$JOB" --overlap -n1 --vcluster=x --multi-prog one.conf extra
+        assert_contains "$output" "arg=zero-host"
+        [[ $make == seq* ]] || assert_contains "$output" "arg=extra" # of a line that long Slurm takes 127 words
+    done
+    as alice rm one.conf
     as alice scancel "$JOB"
     wait_job "$JOB"
     wait_nodes idle

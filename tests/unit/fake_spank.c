@@ -81,7 +81,7 @@ spank_err_t spank_get_item(spank_t sp, spank_item_t item, ...)
 	(void)sp;
 	va_list ap;
 	spank_err_t rc = ESPANK_SUCCESS;
-	if (fake.no_items)
+	if (fake.no_items || (fake.no_rank && item == S_TASK_GLOBAL_ID))
 		return ESPANK_NOT_AVAIL;
 	va_start(ap, item);
 	switch (item) {

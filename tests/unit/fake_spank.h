@@ -29,6 +29,7 @@ struct fake_spank {
 	} options[FAKE_OPTIONS_MAX];
 	int n_options;
 	bool no_items; // spank_get_item fails
+	bool no_rank;  // for the task's number only
 };
 
 extern struct fake_spank fake;

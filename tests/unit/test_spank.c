@@ -213,11 +213,13 @@ static void test_unknown_argument(void **state)
 static void test_multiprog_is_wrapped(void **state)
 {
 	(void)state;
-	char *argv[] = {(char *)"/nonexistent/m.conf", (char *)"0 a b\n* c\n", NULL};
+	char path[128], *argv[] = {path, (char *)"0 a b\n* c\n", (char *)"more", NULL};
 	char expected[256];
+	snprintf(path, sizeof(path), "%s/m.conf", dir);
+	write_file("m.conf", argv[1], 0755);
 	clear_defaults();
 	assert_int_equal(init(S_CTX_LOCAL), 0);
-	fake.argc = 2;
+	fake.argc = 3;
 	fake.argv = argv;
 	assert_int_equal(slurm_spank_local_user_init(NULL, 0, NULL), 0);
 	assert_string_equal(argv[1], "0 a b\n* c\n"); // a plain job's
@@ -226,6 +228,15 @@ static void test_multiprog_is_wrapped(void **state)
 	snprintf(expected, sizeof(expected), "0 %s/vcexec -- a b\n* %s/vcexec -- c\n", dir, dir);
 	assert_string_equal(argv[1], expected);
 	free(argv[1]);
+	write_file("m.conf", "0 a b\n", 0644);
+	argv[1] = (char *)"0 apples"; // a command's argument
+	assert_int_equal(slurm_spank_local_user_init(NULL, 0, NULL), 0);
+	assert_string_equal(argv[1], "0 apples");
+	argv[1] = (char *)"0 a 'b\n";
+	write_file("m.conf", argv[1], 0644);
+	assert_int_equal(slurm_spank_local_user_init(NULL, 0, NULL), 0); // it is Slurm's, or the task's, to complain
+	free(argv[1]);
+	remove_file("m.conf");
 }
 
 // --- slurmstepd ------------------------------------------------------------------------------------------------
@@ -329,6 +340,10 @@ static void test_marked(void **state)
 	assert_int_equal(run_task(argv, 1), 0);
 	assert_string_equal(argv[0], "/bin/true");
 	fake.job = 123;
+	fake.no_rank = true; // it cannot be said which task: of this job none may run here
+	assert_int_equal(run_task(argv, 1), -1);
+	assert_contains(fake.log, "does not say which task");
+	fake.no_rank = false;
 	assert_int_equal(run_task(argv, 1), 0);
 	assert_vcexec(argv, "/bin/true", "job=123 restart=0 kind=task local=0 tasks=1");
 	write_file("run/jobs/123", "0123456789abcdef0123456789abcdef 3\n", 0644); // vcd's own mark says which run is here
@@ -387,8 +402,8 @@ static void test_refused(void **state)
 	write_vcexec();
 }
 
-// In a child: what an unwrapped --multi-prog program becomes.
-static void run_multiprog(char **argv, char out[512])
+// In a child, as it is replaced: what the task becomes.
+static void run_in_child(char **argv, int argc, char out[512])
 {
 	int fds[2];
 	assert_int_equal(pipe(fds), 0);
@@ -398,7 +413,7 @@ static void run_multiprog(char **argv, char out[512])
 		dup2(fds[1], 1);
 		close(fds[0]);
 		close(fds[1]);
-		slurm_spank_task_init(NULL, 0, NULL);
+		run_task(argv, argc);
 		_exit(99);
 	}
 	close(fds[1]);
@@ -410,43 +425,64 @@ static void run_multiprog(char **argv, char out[512])
 	int status;
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	(void)argv;
 }
 
+// Slurm takes the program from such a text, whatever argv[0] is: none of these may come back from the hook.
 static void test_multiprog_is_executed(void **state)
 {
 	(void)state;
-	char *argv[] = {(char *)"m.conf", (char *)"0 a\n1-2 b 'c d' %t %o\n", NULL}, out[512];
+	char file[128];
+	const struct {
+		const char *argv[4];
+		const char *file; // the text of argv[0]
+		const char *out;
+	} rows[] = {
+		{{"m.conf", "0 a\n1-2 b 'c d' %t %o\n"}, NULL, "<--><b><c d><2><1>"},
+		{{"m.conf", "2 b\n", "more", "%t"}, NULL, "<--><b><more><%t>"},
+		{{file, "* b\n"}, "* b\n", "<--><b>"},
+		{{file, "word\nx,2 b\n"}, "word\nx,2 b\n", "<--><b>"},
+		{{"/bin/echo", "2 apples"}, NULL, "<--></bin/echo><2 apples>"},
+		{{"/bin/echo", "2 apples", "more"}, NULL, "<--></bin/echo><2 apples><more>"},
+		{{"prog", "5 apples"}, NULL, "<--><prog><5 apples>"}, // of the image
+	};
 	skip_under_valgrind(); // it sets no limit of descriptors
+	snprintf(file, sizeof(file), "%s/m.conf", dir);
+	for (size_t i = 0; i < VC_ARRAY_LEN(rows); i++) {
+		char *argv[5] = {NULL}, out[512], expected[512];
+		int argc = 0;
+		for (; argc < 4 && rows[i].argv[argc]; argc++)
+			argv[argc] = (char *)rows[i].argv[argc];
+		if (rows[i].file)
+			write_file("m.conf", rows[i].file, 0755); // executable, as on file systems where everything is
+		ask();
+		fake.rank = 2;
+		fake_env_set("SLURM_RLIMIT_NOFILE", "77");
+		run_in_child(argv, argc, out);
+		snprintf(expected, sizeof(expected), "%s job=123 restart=0 kind=task local=0 tasks=1 77\n", rows[i].out);
+		assert_string_equal(out, expected);
+	}
+	char *argv[] = {file, (char *)"5 b\n", NULL};
+	write_file("m.conf", argv[1], 0644);
 	ask();
-	fake.rank = 2;
-	fake.argv = argv;
-	fake.argc = 2;
-	fake_env_set("SLURM_RLIMIT_NOFILE", "77");
-	run_multiprog(argv, out);
-	assert_string_equal(out, "<--><b><c d><2><1> job=123 restart=0 kind=task local=0 tasks=1 77\n");
+	assert_int_equal(run_task(argv, 2), -1);
+	assert_contains(fake.log, "no program for task 0");
+	remove_file("m.conf");
 }
 
+// Both readings end in vcexec: Slurm's own of the text, and that of a command with such an argument.
 static void test_multiprog_wrapped_by_srun(void **state)
 {
 	(void)state;
-	char text[256], *argv[] = {(char *)"m.conf", text, NULL};
+	char text[256], path[128], *argv[] = {(char *)"m.conf", text, NULL};
 	snprintf(text, sizeof(text), "0 %s/vcexec -- a\n", dir);
+	snprintf(path, sizeof(path), "%s/vcexec", dir);
 	ask();
 	fake_env_set(VC_TASKREF_PROGRAM_ENV, "/forged");
 	assert_int_equal(run_task(argv, 2), 0);
 	assert_string_equal(fake_env(VC_TASKREF_ENV), "job=123 restart=0 kind=task local=0 tasks=1");
 	assert_null(fake_env(VC_TASKREF_PROGRAM_ENV));
-	assert_string_equal(argv[0], "m.conf");
-}
-
-static void test_multiprog_without_program(void **state)
-{
-	(void)state;
-	char *argv[] = {(char *)"m.conf", (char *)"5 a\n", NULL};
-	ask(); // reads as a command with one argument: in the guest, never here
-	assert_int_equal(run_task(argv, 2), 0);
-	assert_vcexec(argv, "m.conf", "job=123 restart=0 kind=task local=0 tasks=1");
+	assert_string_equal(argv[0], path);
+	free(argv[0]);
 }
 
 // --- the hosts' prolog and epilog ------------------------------------------------------------------------------
@@ -545,7 +581,6 @@ int main(void)
 		cmocka_unit_test(test_restarted),
 		cmocka_unit_test(test_multiprog_is_executed),
 		cmocka_unit_test(test_multiprog_wrapped_by_srun),
-		cmocka_unit_test(test_multiprog_without_program),
 		cmocka_unit_test(test_job_scripts_of_plain_job),
 		cmocka_unit_test(test_job_scripts_without_vcd),
 		cmocka_unit_test(test_job_scripts_bad_arguments),

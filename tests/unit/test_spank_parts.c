@@ -119,6 +119,12 @@ static const struct {
 	{"0\n", 0, NULL},
 	{"0 a 'b", 0, NULL},
 	{"x a", 0, NULL},
+	{"x a\n0 b", 0, "b"},
+	{"x,0 a", 0, "a"},
+	{"- a", 0, "a"},
+	{"-3 a %o", 2, "a|2"},
+	{"0 a \\\n b\n", 0, "a|b"},
+	{"# c \\\n0 a\n0 b\n", 0, "b"},
 	{"3-1 a", 2, NULL},
 	{"1 a", 0, NULL},
 	{"", 0, NULL},
@@ -144,11 +150,79 @@ static void test_multiprog(void **state)
 	}
 }
 
+static const struct {
+	const char *text;
+	bool possible, wrapped;
+} texts[] = {
+	{"0 a", true, false},
+	{"3 apples", true, false},
+	{"60", false, false},
+	{"60\n", false, false},
+	{"-c", false, false},
+	{"hello 3", false, false},
+	{"word\n0 a", true, false},
+	{"x,0 a", true, false},
+	{"- a", true, false},
+	{"0-x a", false, false},
+	{"# 0 a\n", false, false},
+	{"  * a", true, false},
+	{"0\\\n a", true, false},
+	{"0 /v/exec -- a\n", true, true},
+	{"0 /v/exec -- a\n1 a", true, false},
+	{"0 /v/exec -- a\n# 1 a", true, true},
+	{"0 /v/exec -- a\\\n1 a", true, false}, // one line, but why look closer
+	{"0 /v/execute -- a", true, false},
+	{"0 /v/exec a", true, false},
+	{"/v/exec -- a", false, false},
+	{"", false, false},
+};
+
+static void test_multiprog_possible(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < VC_ARRAY_LEN(texts); i++) {
+		if (multiprog_possible(texts[i].text) != texts[i].possible || multiprog_is_wrapped(texts[i].text, "/v/exec") != texts[i].wrapped)
+			fail_msg("'%s': possible %d, wrapped %d", texts[i].text, multiprog_possible(texts[i].text),
+				 multiprog_is_wrapped(texts[i].text, "/v/exec"));
+	}
+}
+
+static void test_multiprog_large(void **state)
+{
+	(void)state;
+	vc_autofree char *text = malloc(MULTIPROG_TEXT_MAX + 1);
+	vc_autostrv char **argv = NULL;
+	size_t n = 0;
+	strcpy(text, "0 a");
+	for (size_t len = 3; len + 2 <= 10000; len += 2)
+		strcpy(text + len, " x");
+	assert_true(multiprog_possible(text));
+	assert_int_equal(multiprog_argv(text, 0, &argv, NULL), 0);
+	while (argv[n])
+		n++;
+	assert_int_equal(n, 1 + (9999 - 3) / 2);
+}
+
+static void test_multiprog_file(void **state)
+{
+	(void)state;
+	char path[] = "/tmp/test_spank_parts.XXXXXX";
+	vc_autoclose int fd = mkstemp(path);
+	assert_int_equal(write(fd, "0 a\n", 4), 4);
+	assert_true(multiprog_is_file(path, "0 a\n"));
+	assert_false(multiprog_is_file(path, "0 a\n1"));
+	assert_false(multiprog_is_file(path, "0 a"));
+	assert_false(multiprog_is_file("/", ""));
+	unlink(path);
+	assert_false(multiprog_is_file(path, "0 a\n"));
+}
+
 static void test_multiprog_wrap(void **state)
 {
 	(void)state;
-	vc_autofree char *text = multiprog_wrap("# c\n0-1 'a b' %t\n\n* /bin/x y", "/v/exec", NULL);
+	vc_autofree char *text = multiprog_wrap("# c\n0-1 'a b' \\\n%t\n\n* /bin/x y", "/v/exec", NULL);
 	assert_string_equal(text, "0-1 /v/exec -- 'a b' %t\n* /v/exec -- /bin/x y\n");
+	assert_true(multiprog_is_wrapped(text, "/v/exec"));
 	vc_autostrv char **argv = NULL;
 	assert_int_equal(multiprog_argv(text, 1, &argv, NULL), 0);
 	assert_string_equal(argv[0], "/v/exec");
@@ -227,6 +301,9 @@ int main(void)
 		cmocka_unit_test(test_decisions),
 		cmocka_unit_test(test_decisions_fail_closed),
 		cmocka_unit_test(test_multiprog),
+		cmocka_unit_test(test_multiprog_possible),
+		cmocka_unit_test(test_multiprog_large),
+		cmocka_unit_test(test_multiprog_file),
 		cmocka_unit_test(test_multiprog_wrap),
 		cmocka_unit_test(test_options_precedence),
 		cmocka_unit_test(test_options_defaults),
