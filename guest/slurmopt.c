@@ -127,6 +127,10 @@ static const struct slurmopt_option srun_options[] = {
 	{"open-mode", 0, '1', SLURMOPT_CLIENT, is_word, "want append or truncate"},
 	{"chdir", 'D', '1', SLURMOPT_CLIENT, NULL, NULL},
 	{"preserve-env", 'E', '0', SLURMOPT_IGNORE, NULL, NULL},
+	{"comment", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"mem-bind", 0, '1', SLURMOPT_IGNORE, NULL, NULL}, // a guest has one memory node
+	{"propagate", 0, '?', SLURMOPT_IGNORE, NULL, NULL}, // all limits come along
+	{"spread-job", 0, '0', SLURMOPT_IGNORE, NULL, NULL},
 	{"jobid", 0, '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"clusters", 'M', '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"het-group", 0, '1', SLURMOPT_REFUSE, NULL, NO_JOB},

@@ -40,7 +40,7 @@ static int expand(const char *option, const char *pattern, const char *job, cons
 			break;
 		default:
 			return vc_error_set(err, VC_EUSER,
-					    "srun: --%s=%s: of the patterns only %%j, %%u and %%%% are possible in a virtual cluster",
+					    "srun: --%s=%s: of the patterns only %%j, %%A, %%u and %%%% are possible in a virtual cluster",
 					    option, pattern);
 		}
 	}
