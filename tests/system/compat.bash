@@ -57,7 +57,9 @@ compat_unpack() {
 # ---- comparing ----
 
 # Host names become those of members; numbers of jobs and steps, and times, go. What srun and slurmstepd say comes last,
-# sorted; which of the sentences about a step that waits or is ended it says depends on who is first, so those go.
+# sorted; which of the sentences about a step that waits or is ended it says depends on who is first, so those go. Nor does
+# it count whether srun tells of tasks that end alike in one sentence or in several, nor which of the signals that a canceled
+# step gets was first: SIGTERM of slurmd, or SIGKILL of an srun that got SIGTERM itself.
 compat_normalise() {
     local dir=$1 jobs
     jobs=$(sort -rnu "$dir/jobs" 2>/dev/null | paste -sd'|')
@@ -66,24 +68,49 @@ compat_normalise() {
         -e 's/\bvc[0-9]+-([0-9]+)\b/host\1/g' -e 's/\bn([134])\b/host0/g' -e 's/\bn2\b/host1/g' \
         -e "s/(^|[^0-9A-Za-z.])(${jobs:-none})(_[0-9]|\\b)/\\1JOB\\3/g" -e 's/JOB(_[0-9]+)?\.[0-9]+/JOB\1.STEP/g' \
         -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}/TIME/g' "$dir/output" |
-        awk '/^(srun|slurmstepd)/ { print | "sort"; next } { print } END { fflush() }'
+        sed -E -e 's/^(JOB[_0-9]*\.STEP\|CANCELLED[^|]*\|)0:9\|/\10:15|/' |
+        awk "$COMPAT_TASKS"' /^(srun|slurmstepd)/ { print | "sort"; next } { print } END { fflush() }'
     echo "status $(cat "$dir/status")"
 }
 
-# compat_compare DIRECTORY ROW: says what is wrong
+# "srun: error: host0: tasks 0-1,3: Exited..." becomes a line for each task
+COMPAT_TASKS='match($0, /: tasks? [0-9,-]+: /) && /^srun: error/ {
+    before = substr($0, 1, RSTART - 1); list = substr($0, RSTART, RLENGTH); after = substr($0, RSTART + RLENGTH)
+    gsub(/[^0-9,-]/, "", list); n = split(list, part, ",")
+    for (i = 1; i <= n; i++) {
+        m = split(part[i], end, "-")
+        for (t = end[1]; t <= end[m]; t++) print before ": task " t + 0 ": " after | "sort"
+    }
+    next
+}'
+
+# compat_compare DIRECTORY ROW: says what is wrong; bare hosts' lines are what was expected
 compat_compare() {
     local dir=$1 i=$2 bare virtual line
     [ -e "$dir/$i/bare/status" ] && [ -e "$dir/$i/virtual/status" ] || { echo "it has not run"; return 1; }
     bare=$(compat_normalise "$dir/$i/bare") virtual=$(compat_normalise "$dir/$i/virtual")
     if [ "${ROW_VERDICT[i]}" = same ]; then
         [ "$bare" = "$virtual" ] && return
-        diff --label 'bare hosts' --label 'virtual cluster' -u <(echo "$bare") <(echo "$virtual")
+        diff --old-line-format='expected: %L' --new-line-format='got:      %L' --unchanged-line-format='' \
+            <(echo "$bare") <(echo "$virtual")
         return 1
     fi
     [ "$bare" != "$virtual" ] || { echo "the table says that it differs, but it does not:"$'\n'"$bare"; return 1; }
     while IFS= read -r line; do
         [ -z "$line" ] || [[ $virtual == *"$line"* ]] || { echo "no '$line' in:"$'\n'"$virtual"; return 1; }
     done <<<"${ROW_SAYS[i]}"
+}
+
+# compat_show DIRECTORY ROW...: all that they left
+compat_show() {
+    local dir=$1 i mode
+    shift
+    for i in "$@"; do
+        for mode in bare virtual; do
+            echo "--- row ${ROW_NAME[i]}, $mode: status $(cat "$dir/$i/$mode/status" 2>/dev/null)"
+            tail -n 40 "$dir/$i/$mode/output" 2>/dev/null
+        done
+    done
 }
 
 # ---- the document ----

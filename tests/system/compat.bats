@@ -59,7 +59,7 @@ background() {
 }
 
 step_rows() {
-    wait_until 100 "the allocation ($1)" test -e "$ROWS_HOME/allocation.$1" && rows "$1" step 1
+    wait_until 200 "the allocation ($1)" test -e "$ROWS_HOME/allocation.$1" && rows "$1" step 1
 }
 
 setup_file() {
@@ -89,24 +89,31 @@ teardown() { dump_logs; }
 
 ended() { ! kill -0 "$(cat "$BATS_FILE_TMPDIR/$1.pid")"; }
 
-# compare GROUP: says each row that is not as the table has it, and how many there are
+# compare GROUP: says which rows are not as the table has them and in what, before all else that a failure shows, and
+# how many there are
 compare() {
-    local i said bad=0 same=0 differ=0
+    local i said words='' bad=() same=0 differ=0
     compat_load
     for i in "${!ROW_NAME[@]}"; do
         [ "${ROW_GROUP[i]}" = "$1" ] || continue
         if ! said=$(compat_compare "$ROWS_HOME" "$i"); then
-            bad=$((bad + 1))
-            printf -- '--- row %s\n%s\n' "${ROW_NAME[i]}" "$said" >&2
+            bad+=("$i")
+            said="row ${ROW_NAME[i]}:"$'\n'$said
+            words+=$(head -n 12 <<<"$said")$'\n'
+            [ "$(wc -l <<<"$said")" -le 12 ] || words+=...$'\n'
         elif [ "${ROW_VERDICT[i]}" = same ]; then
             same=$((same + 1))
         else
             differ=$((differ + 1))
         fi
     done
-    [ "$bad" -eq 0 ] || tail -n 20 "$BATS_FILE_TMPDIR"/*.log >&2
-    echo "# $1: $same rows are the same, $differ differ as the table says, $bad are not as it says" >&3
-    [ "$bad" -eq 0 ] && [ "$((same + differ))" -gt 0 ]
+    echo "# $1: $same rows are the same, $differ differ as the table says, ${#bad[@]} are not as it says" >&3
+    [ ${#bad[@]} -eq 0 ] || {
+        printf '%s' "$words"
+        compat_show "$ROWS_HOME" "${bad[@]}"
+        tail -n 20 "$BATS_FILE_TMPDIR"/*.log
+    } >&2
+    [ ${#bad[@]} -eq 0 ] && [ "$((same + differ))" -gt 0 ]
 }
 
 @test "compat: docs/compatibility.md shows the rows of the table" {
