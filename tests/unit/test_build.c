@@ -386,7 +386,7 @@ static void test_failures_are_named(void **state)
 		{"\"commands\":[\"true\",\"echo broken; exit 3\"]", "30", "command 2 (echo broken; exit 3): broken", 1},
 		{"\"commands\":[\"exit 7\"]", "30", "command 1 (exit 7): exit status 7", 1},
 		{"\"commands\":[\"while :; do :; done\"]", "2", "the build's time limit is over", 1},
-		{"\"commands\":[\"b() { b | b & }; b; sleep 20\"]", "3", "command 1", 1},
+		{"\"commands\":[\"b() { b | b & }; b; sleep 20\"]", "6", "command 1", 1},
 		{"\"size\":16777216,\"commands\":[\"dd if=/dev/zero of=/big bs=1M count=20\"]", "30", "command 1", 1},
 		{"\"size\":16777216,\"commands\":[\"for i in 1 2 3 4; do dd if=/dev/zero of=/big$i bs=1M count=6; done; sleep 5\"]",
 		 "30", "above its limit of 16 MiB", 1},
