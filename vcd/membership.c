@@ -29,7 +29,8 @@
 #define ASK_IN_MS 1000u	   // between two questions to come in
 #define ASK_BUSY_MS 50u	   // the view that it would be in is being changed just now
 #define VIEW_CALL_MS 5000u // event.view: the controller answers at once, or is away and is told again
-#define RECORD "member"	   // kind of the state database's items
+#define WHOLE "member"	   // kinds of the state database's items: the two parts of a record
+#define STEP "member-step"
 
 struct membership_cluster {
 	struct membership_cluster *next;
@@ -38,6 +39,7 @@ struct membership_cluster {
 	struct site_cluster *site; // NULL: given up
 	uint32_t *numbers;	   // the site's, by host of the plan
 	struct hostview *view;	   // the last one told
+	struct agree_record record; // on the disk
 	uint64_t told;		   // the newest epoch that the controller has acknowledged
 	struct peer_call *telling;
 	uint64_t tell_at; // not before; boot-time ms
@@ -88,30 +90,43 @@ static const char *host_name(const struct membership_cluster *c, uint32_t host)
 
 // --- the record --------------------------------------------------------------------------------------------------
 
-static int save(struct membership *m, const char *id, const struct agree_durable *d, struct vc_error *err)
+static int save(struct membership *m, const char *id, struct agree_record *r, const struct agree_durable *d,
+		const struct hv_change *last, bool lazy, struct vc_error *err)
 {
 	vc_autobuf struct vc_buf bytes = VC_BUF_INIT(AGREE_WIRE_MAX);
 	vc_autojson struct json_object *item = json_object_new_object();
-	if (!item || agree_durable_encode(d, &bytes) < 0 ||
+	bool whole;
+	if (!item || agree_record_encode(r, d, last, &whole, &bytes) < 0 ||
 	    vc_json_add_bytes(item, "data", vc_buf_head(&bytes), bytes.len) < 0)
 		return vc_error_set(err, ENOMEM, "membership of cluster %.8s: out of memory", id);
-	return state_item_put(m->vcd->state, RECORD, id, item, err);
+	return (lazy ? state_item_put_lazily : state_item_put)(m->vcd->state, whole ? WHOLE : STEP, id, item, err);
 }
 
-static int load(struct membership *m, const char *id, struct agree_durable *ret, struct vc_error *err)
+static int load_part(struct membership *m, const char *part, const char *id, uint8_t **ret, size_t *ret_len, struct vc_error *err)
 {
 	vc_autojson struct json_object *item = NULL;
-	vc_autofree uint8_t *data = NULL;
-	size_t len;
-	if (state_item_get(m->vcd->state, RECORD, id, &item, err) < 0 ||
-	    vc_json_bytes(item, "data", AGREE_WIRE_MAX, &data, &len, err) < 0)
+	if (state_item_get(m->vcd->state, part, id, &item, err) < 0)
 		return -1;
-	return agree_durable_decode(data, len, ret, err);
+	return vc_json_bytes(item, "data", AGREE_WIRE_MAX, ret, ret_len, err);
+}
+
+static int load(struct membership *m, const char *id, struct agree_record *r, struct agree_durable *ret, struct vc_error *err)
+{
+	vc_autofree uint8_t *whole = NULL, *step = NULL;
+	struct vc_error why = VC_ERROR_INIT;
+	size_t whole_len = 0, step_len = 0;
+	if (load_part(m, WHOLE, id, &whole, &whole_len, err) < 0)
+		return -1;
+	if (load_part(m, STEP, id, &step, &step_len, &why) < 0 && why.code != VC_ENOTFOUND)
+		return vc_error_set(err, why.code, "%s", why.text);
+	return agree_record_decode(r, whole, whole_len, step, step_len, ret, err);
 }
 
 int membership_forget(struct membership *m, const char *cluster, struct vc_error *err)
 {
-	return state_item_remove(m->vcd->state, RECORD, cluster, err);
+	if (state_item_remove(m->vcd->state, WHOLE, cluster, err) < 0)
+		return -1;
+	return state_item_remove(m->vcd->state, STEP, cluster, err);
 }
 
 // --- the controller is told --------------------------------------------------------------------------------------
@@ -246,10 +261,11 @@ static void send_message(struct membership_cluster *c, uint32_t number, const st
 		memberlinks_send(m->links, number, c->plan->id, vc_buf_head(&bytes), bytes.len);
 }
 
-static void persist(struct membership_cluster *c)
+static void persist(struct membership_cluster *c, bool lazy)
 {
 	struct vc_error err = VC_ERROR_INIT;
-	if (save(c->owner, c->plan->id, agree_durable(core(c)), &err) == 0)
+	const struct agree *a = core(c);
+	if (save(c->owner, c->plan->id, &c->record, agree_durable(a), agree_last(a), lazy, &err) == 0)
 		return;
 	c->broken = true; // nothing that depends on it is said: this host votes no more
 	vc_log_err("cluster %.8s of job %" PRIu32 ": this host leaves its membership: %s", c->plan->id, c->plan->key.job, err.text);
@@ -261,7 +277,7 @@ static void carry_out(struct membership_cluster *c, struct site_out *o)
 		return;
 	switch (o->agree.kind) {
 	case AGREE_OUT_PERSIST:
-		persist(c);
+		persist(c, o->agree.lazy);
 		break;
 	case AGREE_OUT_SEND:
 		send_message(c, o->number, &o->agree.msg);
@@ -283,6 +299,7 @@ static void free_cluster(struct membership_cluster *c)
 		site_remove(c->owner->site, c->site);
 	peer_cancel(c->telling);
 	hostview_unref(c->view);
+	agree_record_clear(&c->record);
 	free(c->numbers);
 	free(c);
 }
@@ -483,20 +500,21 @@ static const struct rpc_method methods[] = {{"member.fact", RPC_PEER, RPC_HOST, 
 
 // --- for a cluster's share ---------------------------------------------------------------------------------------
 
-static int first_record(struct membership *m, const struct plan *plan, uint32_t self, struct agree_durable *d,
-			struct vc_error *err)
+static int first_record(struct membership *m, const struct plan *plan, uint32_t self, struct agree_record *r,
+			struct agree_durable *d, struct vc_error *err)
 {
 	*d = (struct agree_durable){.self = self, .incarnation = 1, .view = memberview_first(plan)};
 	if (!d->view)
 		return vc_error_errno(err, "membership");
-	if (save(m, plan->id, d, err) == 0)
+	if (save(m, plan->id, r, d, NULL, false, err) == 0)
 		return 0;
 	agree_durable_clear(d);
 	return -1;
 }
 
 // A host that comes later knows whom to ask, and nothing else.
-static int joining_record(struct membership *m, const struct plan *plan, uint32_t self, struct agree_durable *d, struct vc_error *err)
+static int joining_record(struct membership *m, const struct plan *plan, uint32_t self, struct agree_record *r,
+			  struct agree_durable *d, struct vc_error *err)
 {
 	vc_autofree uint32_t *others = calloc(plan->n_hosts + 1, sizeof(*others));
 	uint32_t n = 0;
@@ -507,19 +525,21 @@ static int joining_record(struct membership *m, const struct plan *plan, uint32_
 			others[n++] = i;
 	}
 	*d = (struct agree_durable){.self = self, .view = hostview_hearsay(others, n)};
-	if (save(m, plan->id, d, err) == 0)
+	if (save(m, plan->id, r, d, NULL, false, err) == 0)
 		return 0;
 	agree_durable_clear(d);
 	return -1;
 }
 
-static int new_record(struct membership *m, const struct plan *plan, enum membership_begin begin, struct agree_durable *d,
-		      struct vc_error *err)
+static int new_record(struct membership *m, const struct plan *plan, enum membership_begin begin, struct agree_record *r,
+		      struct agree_durable *d, struct vc_error *err)
 {
 	int self = plan_host_index(plan, m->vcd->conf->host_name);
 	if (self < 0)
 		return vc_error_set(err, VC_EPROTO, "the plan does not name this host");
-	return begin == MEMBERSHIP_FIRST ? first_record(m, plan, (uint32_t)self, d, err) : joining_record(m, plan, (uint32_t)self, d, err);
+	if (state_item_remove(m->vcd->state, STEP, plan->id, err) < 0) // a vcd that ended while it forgot one may have left it
+		return -1;
+	return (begin == MEMBERSHIP_FIRST ? first_record : joining_record)(m, plan, (uint32_t)self, r, d, err);
 }
 
 static int number_hosts(struct membership_cluster *c, struct vc_error *err)
@@ -547,17 +567,20 @@ struct membership_cluster *membership_join(struct membership *m, const struct pl
 					   const struct membership_ops *ops, void *ctx, struct vc_error *err)
 {
 	struct agree_durable d = {0};
+	struct agree_record record = {0};
 	struct vc_error why = VC_ERROR_INIT;
-	int rc = load(m, plan->id, &d, &why);
+	int rc = load(m, plan->id, &record, &d, &why);
 	if (rc < 0 && why.code == VC_ENOTFOUND && begin != MEMBERSHIP_AGAIN)
-		rc = new_record(m, plan, begin, &d, &why);
+		rc = new_record(m, plan, begin, &record, &d, &why);
 	struct membership_cluster *c = rc == 0 ? calloc(1, sizeof(*c)) : NULL;
 	if (!c) {
 		agree_durable_clear(&d);
+		agree_record_clear(&record);
 		vc_error_set(err, why.code ? why.code : ENOMEM, "membership of cluster %.8s: %s", plan->id, why.code ? why.text : "out of memory");
 		return NULL;
 	}
-	*c = (struct membership_cluster){.owner = m, .plan = plan, .view = hostview_ref(d.view), .ops = ops, .ctx = ctx};
+	*c = (struct membership_cluster){.owner = m, .plan = plan, .view = hostview_ref(d.view), .record = record, .ops = ops,
+					   .ctx = ctx};
 	rc = add_to_site(c, &d, err);
 	agree_durable_clear(&d);
 	if (rc < 0) {

@@ -487,6 +487,14 @@ int state_item_put(struct state *s, const char *kind, const char *key, struct js
 	return finish(s, stmt, "storing an item", err);
 }
 
+int state_item_put_lazily(struct state *s, const char *kind, const char *key, struct json_object *value, struct vc_error *err)
+{
+	if (exec(s, "PRAGMA synchronous = NORMAL", err) < 0) // a commit does not wait for the disk; the next full one does, for both
+		return -1;
+	int rc = state_item_put(s, kind, key, value, err);
+	return exec(s, "PRAGMA synchronous = FULL", rc < 0 ? NULL : err) < 0 ? -1 : rc;
+}
+
 static int item_row(sqlite3_stmt *st, void *ctx, struct vc_error *err)
 {
 	return column_json(st, 0, ctx, err);

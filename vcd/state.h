@@ -85,6 +85,8 @@ int state_share_remove(struct state *s, const char *cluster, struct vc_error *er
 
 // --- small nouns: one JSON object per (kind, key), as ("hypervisor", "probe") or ("image", NAME) ---
 int state_item_put(struct state *s, const char *kind, const char *key, struct json_object *value, struct vc_error *err);
+// The same in its order, but not waited for: it may be lost when the host loses its power, never when vcd ends.
+int state_item_put_lazily(struct state *s, const char *kind, const char *key, struct json_object *value, struct vc_error *err);
 int state_item_get(struct state *s, const char *kind, const char *key, struct json_object **ret, struct vc_error *err);
 typedef int (*state_item_fn)(const char *key, struct json_object *value, void *ctx);
 int state_item_list(struct state *s, const char *kind, state_item_fn fn, void *ctx, struct vc_error *err); // by key

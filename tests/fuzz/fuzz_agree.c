@@ -44,6 +44,22 @@ static void into_host(struct agree_msg *m)
 	hostview_unref(v);
 }
 
+// The bytes as what follows a whole record of view 1.
+static void step_of_record(const uint8_t *data, size_t size)
+{
+	vc_autobuf struct vc_buf whole = VC_BUF_INIT(AGREE_WIRE_MAX);
+	struct agree_durable d = {.self = 1, .incarnation = 1, .view = hostview_create(4, 0, NULL, 0)}, got;
+	struct agree_record r = {0}, read = {0};
+	bool is_whole;
+	if (agree_record_encode(&r, &d, NULL, &is_whole, &whole) < 0)
+		abort();
+	if (agree_record_decode(&read, vc_buf_head(&whole), whole.len, data, size, &got, NULL) == 0)
+		agree_durable_clear(&got);
+	agree_record_clear(&read);
+	agree_record_clear(&r);
+	agree_durable_clear(&d);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -54,7 +70,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		into_host(&m);
 		agree_msg_clear(&m);
 	}
-	if (agree_durable_decode(data, size, &d, NULL) == 0)
+	struct agree_record r = {0};
+	if (agree_record_decode(&r, data, size, NULL, 0, &d, NULL) == 0)
 		agree_durable_clear(&d);
+	agree_record_clear(&r);
+	step_of_record(data, size);
 	return 0;
 }

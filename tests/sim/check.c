@@ -59,6 +59,17 @@ void check_disk(struct world *w, uint32_t i, const struct agree_durable *next)
 		check_fail(w, "host %u went back to epoch %llu", i, (unsigned long long)next->view->epoch);
 }
 
+// What a host told of itself is on its disk; an install may be lost, as the others hold the votes that led to it.
+void check_power_loss(struct world *w, uint32_t i, const struct agree_durable *left)
+{
+	const struct agree_durable *old = &w->hosts[i].disk;
+	check_view(w, i, left->view);
+	if (left->view->epoch > old->view->epoch)
+		check_fail(w, "host %u has gained an epoch by its loss of power", i);
+	if (left->view->epoch == old->view->epoch)
+		check_votes(w, i, old, left);
+}
+
 // --- addresses ---------------------------------------------------------------------------------------------------
 
 static void check_reuse(struct world *w, const struct reuse *r)

@@ -47,6 +47,7 @@ static const struct {
 	[BUG_NO_RETRY] = {"no-retry", 1},
 	[BUG_NO_CATCH_UP] = {"no-catch-up", 1},
 	[BUG_SUSPECT_FOREVER] = {"suspect-forever", 1},
+	[BUG_LAZY_VOTE] = {"lazy-vote", 1},
 };
 
 struct options {

@@ -124,14 +124,58 @@ static struct agree_msg *over_the_wire(const struct agree_msg *m)
 	return copy;
 }
 
-// And what a restarted host reads is what it wrote.
-static void write_disk(struct sim_host *h)
+static void set_part(struct sim_part *p, const void *bytes, size_t len)
+{
+	uint8_t *copy = malloc(len + 1);
+	if (!copy)
+		abort();
+	if (len)
+		memcpy(copy, bytes, len);
+	free(p->bytes);
+	*p = (struct sim_part){copy, len};
+}
+
+// A lazy write is in the kernel's memory; the next one that is not brings it to the disk as well.
+static void write_disk(struct sim_host *h, const struct agree_durable *d, const struct hv_change *last, bool lazy)
 {
 	vc_autobuf struct vc_buf bytes = VC_BUF_INIT(AGREE_WIRE_MAX);
-	agree_durable_clear(&h->disk);
-	if (agree_durable_encode(agree_durable(h->agree), &bytes) < 0 ||
-	    agree_durable_decode(vc_buf_head(&bytes), bytes.len, &h->disk, NULL) < 0)
+	bool whole;
+	if (agree_record_encode(&h->record, d, last, &whole, &bytes) < 0)
 		abort();
+	set_part(&h->parts[whole ? 0 : 1], vc_buf_head(&bytes), bytes.len);
+	for (unsigned k = 0; !lazy && k < 2; k++)
+		set_part(&h->safe[k], h->parts[k].bytes, h->parts[k].len);
+	struct agree_durable old = h->disk;
+	agree_durable_copy(&h->disk, d);
+	agree_durable_clear(&old);
+}
+
+// What a restarted host reads.
+static struct agree_durable read_disk(struct sim_host *h)
+{
+	struct agree_durable d;
+	const struct sim_part *p = h->parts;
+	agree_record_clear(&h->record);
+	if (agree_record_decode(&h->record, p[0].bytes, p[0].len, p[1].len ? p[1].bytes : NULL, p[1].len, &d, NULL) < 0)
+		abort();
+	return d;
+}
+
+static void replace_disk(struct sim_host *h, struct agree_durable d)
+{
+	agree_durable_clear(&h->disk);
+	h->disk = d;
+}
+
+static void lose_power(struct world *w, uint32_t i)
+{
+	struct sim_host *h = &w->hosts[i];
+	for (unsigned k = 0; k < 2; k++)
+		set_part(&h->parts[k], h->safe[k].bytes, h->safe[k].len);
+	struct agree_durable left = read_disk(h);
+	check_power_loss(w, i, &left);
+	replace_disk(h, left);
+	h->installed = h->disk.view->epoch;
 }
 
 static void carry(struct world *w, const struct agree_msg *m)
@@ -175,6 +219,7 @@ void host_crash(struct world *w, uint32_t i, bool power)
 	if (power) {
 		h->powered = false;
 		h->valid_until = 0;
+		lose_power(w, i);
 		return;
 	}
 	for (uint32_t j = 0; j < w->n; j++)
@@ -195,6 +240,9 @@ void host_start(struct world *w, uint32_t i)
 		numbers[k] = k;
 	h->powered = h->running = true;
 	h->run++;
+	struct agree_durable read = read_disk(h);
+	check_disk(w, i, &read);
+	replace_disk(h, read);
 	h->site = site_create(i, &times, now);
 	h->agree = site_agree(site_add(h->site, &conf, &h->disk, numbers, w->n, NULL, now));
 	if (w->n_first <= 2)
@@ -224,7 +272,7 @@ static bool carry_out(struct world *w, uint32_t i, struct site_out *o, struct ho
 		return false;
 	if (o->agree.kind == AGREE_OUT_PERSIST) {
 		check_disk(w, i, agree_durable(h->agree));
-		write_disk(h);
+		write_disk(h, agree_durable(h->agree), agree_last(h->agree), o->agree.lazy);
 	} else if (o->agree.kind == AGREE_OUT_VIEW) {
 		check_install(w, i, *seen);
 		hostview_unref(*seen);
@@ -405,7 +453,8 @@ static void first_view(struct world *w, uint16_t groups)
 		struct sim_host *h = &w->hosts[i];
 		bool first = i < w->n_first;
 		*h = (struct sim_host){.exists = first, .wants_in = true, .rate = 1.0, .installed = first};
-		h->disk = (struct agree_durable){.self = i, .incarnation = first, .view = hostview_ref(first ? v : hearsay)};
+		struct agree_durable d = {.self = i, .incarnation = first, .view = first ? v : hearsay};
+		write_disk(h, &d, NULL, false);
 	}
 	hostview_unref(hearsay);
 	memcpy(w->digests[1], v->digest, sizeof(v->digest));
@@ -461,6 +510,11 @@ void world_clear(struct world *w)
 		if (w->hosts[i].running)
 			stop_process(&w->hosts[i]);
 		agree_durable_clear(&w->hosts[i].disk);
+		agree_record_clear(&w->hosts[i].record);
+		for (unsigned k = 0; k < 2; k++) {
+			free(w->hosts[i].parts[k].bytes);
+			free(w->hosts[i].safe[k].bytes);
+		}
 	}
 	agree_witness_clear(&w->witness);
 	agree_witness_clear(&w->witness_disk);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vcd/member/agree_wire.h"
 #include "vcd/member/site.h"
 
 #define MS 1000ull	   // world time is in microseconds
@@ -45,6 +46,11 @@ struct item {
 	};
 };
 
+struct sim_part {
+	uint8_t *bytes;
+	size_t len;
+};
+
 struct sim_host {
 	bool exists, powered, running, wants_in, leaving;
 	unsigned run;
@@ -52,7 +58,9 @@ struct sim_host {
 	double rate; // of its clock
 	struct site *site;
 	struct agree *agree; // the site's only cluster
-	struct agree_durable disk;
+	struct agree_durable disk; // what was written
+	struct agree_record record;
+	struct sim_part parts[2], safe[2]; // its bytes, whole and step; and those that a loss of power leaves
 	uint32_t crash_in;     // outputs until it crashes; 0: does not
 	bool crash_on_install; // or right after its next install, before it tells anybody
 	uint64_t crash_for;
@@ -123,6 +131,7 @@ void faults_last(struct world *w);
 // check.c
 void check_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void check_disk(struct world *w, uint32_t i, const struct agree_durable *next); // before it is written
+void check_power_loss(struct world *w, uint32_t i, const struct agree_durable *left);
 void check_install(struct world *w, uint32_t i, const struct hostview *old);
 void check_valid(struct world *w, uint32_t i);
 bool check_settled(struct world *w);

@@ -99,8 +99,17 @@ struct agree_msg *agree_send(struct agree *a, enum agree_type type, uint32_t to)
 // One write covers what changed before anything else is said.
 void agree_persist(struct agree *a)
 {
+	struct agree_out *o = a->n_out > a->out_at ? &a->out[a->n_out - 1] : NULL;
+	if (!o || o->kind != AGREE_OUT_PERSIST)
+		o = push(a, AGREE_OUT_PERSIST);
+	o->lazy = BUG(a, BUG_LAZY_VOTE);
+}
+
+// An install: others hold the votes that led to it.
+static void persist_lazily(struct agree *a)
+{
 	if (a->n_out == a->out_at || a->out[a->n_out - 1].kind != AGREE_OUT_PERSIST)
-		push(a, AGREE_OUT_PERSIST);
+		push(a, AGREE_OUT_PERSIST)->lazy = true;
 }
 
 void agree_tell_full(struct agree *a, uint32_t to)
@@ -491,7 +500,7 @@ void agree_install(struct agree *a, uint64_t now, struct hostview *view, struct 
 	a->d = (struct agree_durable){.self = a->d.self, .incarnation = a->d.incarnation, .view = view};
 	a->busy_at = a->hold_until = a->highest_seen = a->tries = 0;
 	find_me(a);
-	agree_persist(a);
+	persist_lazily(a);
 	push(a, AGREE_OUT_VIEW);
 	if (was_in && a->me == HOSTVIEW_NONE)
 		push(a, AGREE_OUT_REMOVED);
@@ -733,6 +742,11 @@ const struct agree_durable *agree_durable(const struct agree *a)
 const struct hostview *agree_view(const struct agree *a)
 {
 	return a->d.view;
+}
+
+const struct hv_change *agree_last(const struct agree *a)
+{
+	return a->last;
 }
 
 bool agree_is_voter(const struct agree *a)

@@ -97,6 +97,7 @@ enum agree_out_kind {
 };
 struct agree_out {
 	enum agree_out_kind kind;
+	bool lazy;	      // PERSIST: in its order, but it may be lost with the host's power: see docs/membership.md
 	struct agree_msg msg; // of SEND; the owner clears it
 };
 
@@ -127,6 +128,7 @@ bool agree_pop(struct agree *a, struct agree_out *out); // false: nothing left
 uint64_t agree_next(const struct agree *a);		// when agree_tick() wants to be called
 const struct agree_durable *agree_durable(const struct agree *a);
 const struct hostview *agree_view(const struct agree *a);
+const struct hv_change *agree_last(const struct agree *a); // that led to the view; NULL: it came whole
 bool agree_is_voter(const struct agree *a);
 bool agree_watches(const struct agree *a, uint32_t host); // the detector should watch it
 bool agree_can_observe(const struct agree *a, uint32_t host); // may be asked whether it hears another host

@@ -28,6 +28,7 @@ enum agree_bug {
 	BUG_NO_RETRY,		// a coordinator whose ballot failed does not try again
 	BUG_NO_CATCH_UP,	// those that lag get no view
 	BUG_SUSPECT_FOREVER,	// a suspicion that is never closed blocks views
+	BUG_LAZY_VOTE,		// a vote is told before it is on the disk
 	BUG_COUNT
 };
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define KIND_DURABLE 255
+#define KIND_STEP 254
 #define EVENT_LEN 15	 // kind, what, evidence, id, host, incarnation
 #define HOST_LEN 19	 // id, incarnation, since, group, state
 #define MEMBER_LEN 13	 // rank, host, incarnation, state
@@ -114,7 +115,7 @@ int agree_msg_encode(const struct agree_msg *m, struct vc_buf *out)
 	return status ? -1 : 0;
 }
 
-int agree_durable_encode(const struct agree_durable *d, struct vc_buf *out)
+static int encode_whole(const struct agree_durable *d, struct vc_buf *out)
 {
 	uint8_t bits = (uint8_t)((d->voted ? HAS_CHANGE : 0) | (d->fast ? HAS_FAST : 0));
 	int status = put8(out, AGREE_RECORD_VERSION) | put8(out, KIND_DURABLE) | put8(out, bits) | put32(out, d->self) |
@@ -124,6 +125,58 @@ int agree_durable_encode(const struct agree_durable *d, struct vc_buf *out)
 	if (d->fast)
 		status |= put_change(out, d->fast);
 	return status ? -1 : 0;
+}
+
+static int encode_step(const struct agree_record *r, const struct agree_durable *d, struct vc_buf *out)
+{
+	uint8_t bits = (uint8_t)((d->voted ? HAS_CHANGE : 0) | (d->fast ? HAS_FAST : 0));
+	int status = put8(out, AGREE_RECORD_VERSION) | put8(out, KIND_STEP) | put8(out, bits) | put64(out, r->base) |
+		     put32(out, r->n_steps) | vc_buf_append(out, d->view->digest, AGREE_BASE_LEN) | put32(out, d->incarnation) |
+		     put64(out, d->promised) | put64(out, d->voted_ballot);
+	for (uint32_t i = 0; i < r->n_steps; i++)
+		status |= put_change(out, r->steps[i]);
+	if (d->voted)
+		status |= put_change(out, d->voted);
+	if (d->fast)
+		status |= put_change(out, d->fast);
+	return status ? -1 : 0;
+}
+
+void agree_record_clear(struct agree_record *r)
+{
+	for (uint32_t i = 0; i < r->n_steps; i++)
+		hv_change_unref(r->steps[i]);
+	*r = (struct agree_record){0};
+}
+
+static void add_step(struct agree_record *r, struct hv_change *c)
+{
+	r->steps[r->n_steps++] = c;
+	r->n_events += c->n;
+}
+
+// True when steps lead from the whole to d's view.
+static bool can_step(struct agree_record *r, const struct agree_durable *d, const struct hv_change *last)
+{
+	uint64_t epoch = r->base + r->n_steps;
+	if (!r->written || d->view->epoch == epoch)
+		return r->written;
+	if (d->view->epoch != epoch + 1 || !last || r->n_steps == AGREE_STEPS_MAX || r->n_events + last->n > AGREE_STEP_EVENTS_MAX)
+		return false;
+	add_step(r, hv_change_create(last->events, last->n));
+	return true;
+}
+
+int agree_record_encode(struct agree_record *r, const struct agree_durable *d, const struct hv_change *last, bool *ret_whole,
+			struct vc_buf *out)
+{
+	*ret_whole = !can_step(r, d, last);
+	if (!*ret_whole)
+		return encode_step(r, d, out);
+	agree_record_clear(r);
+	r->written = true;
+	r->base = d->view->epoch;
+	return encode_whole(d, out);
 }
 
 // --- reading -----------------------------------------------------------------------------------------------------
@@ -348,7 +401,7 @@ int agree_msg_decode(const uint8_t *data, size_t len, struct agree_msg *ret, str
 	return 0;
 }
 
-int agree_durable_decode(const uint8_t *data, size_t len, struct agree_durable *ret, struct vc_error *err)
+static int decode_whole(const uint8_t *data, size_t len, struct agree_durable *ret, struct vc_error *err)
 {
 	struct reader r = {.data = data, .left = len};
 	struct agree_durable d = {0};
@@ -366,6 +419,74 @@ int agree_durable_decode(const uint8_t *data, size_t len, struct agree_durable *
 	if (r.short_of || r.left || kind != KIND_DURABLE || !d.view) {
 		agree_durable_clear(&d);
 		return vc_error_set(err, VC_EPROTO, "agreement: a record that does not parse");
+	}
+	*ret = d;
+	return 0;
+}
+
+// Replaces what is after a view.
+static void take_votes(struct agree_durable *d, const struct agree_durable *votes)
+{
+	struct hostview *view = hostview_ref(d->view);
+	uint32_t self = d->self;
+	agree_durable_clear(d);
+	*d = *votes;
+	d->self = self;
+	d->view = view;
+}
+
+static int apply_steps(const struct agree_record *r, const uint8_t *base, struct agree_durable *d, struct vc_error *err)
+{
+	for (uint32_t i = 0; i < r->n_steps; i++) {
+		struct hostview *next = hostview_apply(d->view, r->steps[i]);
+		if (!next)
+			return vc_error_set(err, VC_EPROTO, "agreement: a record whose steps do not apply");
+		hostview_unref(d->view);
+		d->view = next;
+	}
+	if (memcmp(d->view->digest, base, AGREE_BASE_LEN) != 0)
+		return vc_error_set(err, VC_EPROTO, "agreement: a record whose steps lead to another view");
+	return 0;
+}
+
+static int decode_step(struct agree_record *r, const uint8_t *data, size_t len, struct agree_durable *d, struct vc_error *err)
+{
+	struct reader in = {.data = data, .left = len};
+	struct agree_durable votes = {0};
+	uint8_t version = 0, kind = 0;
+	if (begin(&in, len, AGREE_RECORD_VERSION, &version, &kind, err) < 0)
+		return -1;
+	uint8_t bits = get8(&in);
+	uint64_t on = get64(&in);
+	uint32_t n = get_count(&in, AGREE_STEPS_MAX, 4);
+	const uint8_t *base = take(&in, AGREE_BASE_LEN);
+	votes.incarnation = get32(&in);
+	votes.promised = get64(&in);
+	votes.voted_ballot = get64(&in);
+	if (!in.short_of && kind == KIND_STEP && on != r->base)
+		return 0; // of an earlier whole
+	for (uint32_t i = 0; i < n; i++)
+		add_step(r, get_change(&in));
+	votes.voted = bits & HAS_CHANGE ? get_change(&in) : NULL;
+	votes.fast = bits & HAS_FAST ? get_change(&in) : NULL;
+	take_votes(d, &votes);
+	if (in.short_of || in.left || kind != KIND_STEP)
+		return vc_error_set(err, VC_EPROTO, "agreement: a record that does not parse");
+	return apply_steps(r, base, d, err);
+}
+
+int agree_record_decode(struct agree_record *r, const uint8_t *whole, size_t whole_len, const uint8_t *step, size_t step_len,
+			struct agree_durable *ret, struct vc_error *err)
+{
+	struct agree_durable d = {0};
+	if (decode_whole(whole, whole_len, &d, err) < 0)
+		return -1;
+	r->written = true;
+	r->base = d.view->epoch;
+	if (step && decode_step(r, step, step_len, &d, err) < 0) {
+		agree_record_clear(r);
+		agree_durable_clear(&d);
+		return -1;
 	}
 	*ret = d;
 	return 0;
