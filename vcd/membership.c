@@ -38,12 +38,14 @@ struct membership_cluster {
 	const struct plan *plan;
 	struct site_cluster *site; // NULL: given up
 	uint32_t *numbers;	   // the site's, by host of the plan
-	struct hostview *view;	   // the last one told
+	struct hostview *view;	   // the last one installed
+	struct hostview *told_here; // and the last one that this host's share was told; NULL: none yet
 	struct agree_record record; // on the disk
 	uint64_t told;		   // the newest epoch that the controller has acknowledged
 	struct peer_call *telling;
 	uint64_t tell_at; // not before; boot-time ms
 	bool left, broken, removed;
+	bool to_publish; // when the others have been told
 	bool lacking;	     // the view is not published: the plan here does not have all of it
 	uint64_t ask_in_at;  // boot-time ms: not before; 0: it does not want in
 	const struct membership_ops *ops;
@@ -209,17 +211,26 @@ static void log_changes(const struct membership_cluster *c, const struct hostvie
 
 static void publish(struct membership_cluster *c)
 {
-	struct vc_error err = VC_ERROR_INIT;
-	view_auto struct view *view = memberview_make(c->plan, c->view, &err);
-	vc_autojson struct json_object *json = view ? view_to_json(view) : NULL;
-	c->lacking = !view && err.code == VC_ENOTFOUND;
-	if (c->lacking)
+	c->to_publish = false;
+	c->lacking = !memberview_has_all(c->plan, c->view);
+	if (c->lacking) {
 		c->ops->lacks_plan(c->ctx);
-	else if (!json)
-		vc_log_err("cluster %.8s, view %" PRIu64 ": %s", c->plan->id, c->view->epoch, err.code ? err.text : "out of memory");
-	else
-		c->ops->view(c->ctx, json, c->view->epoch);
+	} else {
+		hostview_unref(c->told_here);
+		c->told_here = hostview_ref(c->view);
+		c->ops->view(c->ctx, c->view->epoch);
+	}
 	tell_controller(c);
+}
+
+struct json_object *membership_view(const struct membership_cluster *c)
+{
+	struct vc_error err = VC_ERROR_INIT;
+	view_auto struct view *view = c->told_here ? memberview_make(c->plan, c->told_here, &err) : NULL;
+	struct json_object *json = view ? view_to_json(view) : NULL;
+	if (!json && c->told_here)
+		vc_log_err("cluster %.8s, view %" PRIu64 ": %s", c->plan->id, c->told_here->epoch, err.code ? err.text : "out of memory");
+	return json;
 }
 
 static void is_in(struct membership_cluster *c)
@@ -242,7 +253,7 @@ static void install(struct membership_cluster *c)
 	c->view = hostview_ref((struct hostview *)v);
 	if (agree_is_voter(core(c)))
 		is_in(c);
-	publish(c);
+	c->to_publish = true;
 }
 
 // --- outputs of the core -----------------------------------------------------------------------------------------
@@ -286,6 +297,7 @@ static void carry_out(struct membership_cluster *c, struct site_out *o)
 		install(c);
 		break;
 	case AGREE_OUT_REMOVED:
+		publish(c);
 		c->removed = true;
 		vc_log_warning("cluster %.8s of job %" PRIu32 ": the other hosts go on without this one", c->plan->id, c->plan->key.job);
 		c->ops->removed(c->ctx);
@@ -299,6 +311,7 @@ static void free_cluster(struct membership_cluster *c)
 		site_remove(c->owner->site, c->site);
 	peer_cancel(c->telling);
 	hostview_unref(c->view);
+	hostview_unref(c->told_here);
 	agree_record_clear(&c->record);
 	free(c->numbers);
 	free(c);
@@ -353,13 +366,9 @@ static void arm(struct membership *m)
 		uv_timer_stop(&m->timer);
 }
 
-// Everything that the core wants done, in its order; what is called from here may give it more.
-static void drain(struct membership *m)
+static void carry_out_all(struct membership *m)
 {
 	struct site_out o;
-	if (m->draining || m->stopped)
-		return;
-	m->draining = true;
 	while (site_pop(m->site, now_ms(), &o)) {
 		if (o.datagram) {
 			memberlinks_beat(m->links, &o.beat);
@@ -368,6 +377,30 @@ static void drain(struct membership *m)
 		carry_out(site_ctx(o.cluster), &o);
 		agree_msg_clear(&o.agree.msg);
 	}
+}
+
+static bool publish_all(struct membership *m)
+{
+	bool any = false;
+	for (struct membership_cluster *c = m->clusters; c; c = c->next) {
+		if (!c->to_publish || c->left)
+			continue;
+		publish(c);
+		any = true;
+	}
+	return any;
+}
+
+// Everything that the core wants done, in its order; what is called from here may give it more. Other hosts wait for what is
+// sent, so that this host's own members read a view after that.
+static void drain(struct membership *m)
+{
+	if (m->draining || m->stopped)
+		return;
+	m->draining = true;
+	do
+		carry_out_all(m);
+	while (publish_all(m));
 	m->draining = false;
 	bury(m);
 	arm(m);
@@ -650,6 +683,8 @@ void membership_leave(struct membership_cluster *c)
 
 static const struct hv_member *find_member(const struct membership_cluster *c, uint32_t rank)
 {
+	if (rank < c->view->n_members && c->view->members[rank].rank == rank) // nearly always
+		return &c->view->members[rank];
 	for (uint32_t i = 0; i < c->view->n_members; i++) {
 		if (c->view->members[i].rank == rank)
 			return &c->view->members[i];
@@ -708,6 +743,12 @@ void membership_member_runs(struct membership_cluster *c, uint32_t rank, uint64_
 void membership_member_moved(struct membership_cluster *c, uint32_t rank)
 {
 	member_fact(c, rank, HV_MOVE, HV_BY_DOMAIN);
+}
+
+uint32_t membership_member_host(const struct membership_cluster *c, uint32_t rank)
+{
+	const struct hv_member *m = find_member(c, rank);
+	return m ? m->host : HOSTVIEW_NONE;
 }
 
 uint64_t membership_valid_ms(const struct membership_cluster *c)

@@ -22,7 +22,7 @@ struct membership_cluster;
 #define MEMBERSHIP_TELL_MS 5000u // until the controller is told again of a view that it has not acknowledged
 
 struct membership_ops {
-	void (*view)(void *ctx, struct json_object *view, uint64_t epoch); // the hosts agreed on it; borrowed
+	void (*view)(void *ctx, uint64_t epoch); // the hosts agreed on it: membership_view()
 	void (*removed)(void *ctx); // the others go on without this host
 	void (*returned)(void *ctx); // and now with it again
 	void (*lacks_plan)(void *ctx); // a view has members that the plan here does not have: it waits for membership_plan()
@@ -46,6 +46,8 @@ void membership_leave(struct membership_cluster *c);		// NULL is fine; the recor
 int membership_forget(struct membership *m, const char *cluster, struct vc_error *err); // and goes; absent is fine
 
 void membership_plan(struct membership_cluster *c, const struct plan *plan); // the next one; as above
+struct json_object *membership_view(const struct membership_cluster *c); // the last one told through ops, made anew; NULL: none, or no memory
+uint32_t membership_member_host(const struct membership_cluster *c, uint32_t rank); // in it, by index in the plan; UINT32_MAX: none
 bool membership_lacks_plan(const struct membership_cluster *c); // its newest view is not told yet
 bool membership_host_is_gone(const struct membership_cluster *c, uint32_t host); // by its index in the plan, in the view
 bool membership_is_removed(const struct membership_cluster *c); // also of a record of an earlier vcd

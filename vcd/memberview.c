@@ -31,6 +31,15 @@ static int add_member(struct view *view, const struct plan *plan, const struct p
 	return view_add(view, &vm, err);
 }
 
+bool memberview_has_all(const struct plan *plan, const struct hostview *hosts)
+{
+	for (uint32_t i = 0; i < hosts->n_members; i++) {
+		if (!plan_member_by_rank(plan, hosts->members[i].rank))
+			return false;
+	}
+	return true;
+}
+
 struct view *memberview_make(const struct plan *plan, const struct hostview *hosts, struct vc_error *err)
 {
 	view_auto struct view *view = view_create(plan->id, plan->key.job, err);

@@ -8,6 +8,7 @@
 
 // View 1 of hosts: the plan that every one of them has. NULL only without memory (hostview's own way is to abort).
 struct hostview *memberview_first(const struct plan *plan);
+bool memberview_has_all(const struct plan *plan, const struct hostview *hosts); // its members are in the plan
 // VC_ENOTFOUND: it has a member that this plan does not have: a later plan does.
 struct view *memberview_make(const struct plan *plan, const struct hostview *hosts, struct vc_error *err);
 

@@ -65,6 +65,8 @@ int plan_host_index(const struct plan *plan, const char *name)
 
 const struct plan_member *plan_member_by_rank(const struct plan *plan, uint32_t rank)
 {
+	if (rank < plan->n_members && plan->members[rank].rank == rank) // nearly always: ranks are dense
+		return &plan->members[rank];
 	for (size_t i = 0; i < plan->n_members; i++) {
 		if (plan->members[i].rank == rank)
 			return &plan->members[i];

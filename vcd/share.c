@@ -65,14 +65,27 @@ const char *share_phase_name(enum share_phase phase)
 	return phase_names[phase];
 }
 
+// Most views of a large cluster are read by nobody before the next: none is made before it is asked for.
+struct json_object *share_view_json(struct share *s)
+{
+	struct json_object *made = s->view_is_old && s->membership ? membership_view(s->membership) : NULL;
+	if (made) {
+		json_object_put(s->view);
+		s->view = made;
+		s->view_is_old = false;
+	}
+	return s->view_is_old ? NULL : s->view;
+}
+
 static int save_plan(struct share *s, const struct plan *plan, struct vc_error *err)
 {
 	struct state_share row = {.job = plan->key.job, .restart = plan->key.restart, .phase = phase_names[s->phase]};
 	vc_autojson struct json_object *json = plan_to_json(plan), *extra = json_object_new_object();
 	if (!json || !extra)
 		return vc_error_set(err, ENOMEM, "share of job %s", s->job);
-	if (s->view)
-		vc_json_add(extra, "view", json_object_get(s->view));
+	struct json_object *view = share_view_json(s);
+	if (view)
+		vc_json_add(extra, "view", json_object_get(view));
 	snprintf(row.cluster, sizeof(row.cluster), "%s", plan->id);
 	snprintf(row.slurm, sizeof(row.slurm), "%s", plan->key.slurm);
 	row.plan = json;
@@ -976,14 +989,17 @@ static void push_view(struct member *m)
 	struct vc_error err = VC_ERROR_INIT;
 	if (s->work->no_guests)
 		m->epoch = s->epoch;
-	if (!s->view || m->epoch >= s->epoch || m->telling || !m->configured || !m->link || now(s) < m->tell_at)
+	if (m->epoch >= s->epoch || m->telling || !m->configured || !m->link || now(s) < m->tell_at)
+		return;
+	struct json_object *view = share_view_json(s);
+	if (!view)
 		return;
 	struct json_object *params = json_object_new_object();
 	struct telling *t = calloc(1, sizeof(*t));
 	uint64_t known = s->removed ? 1 : share_valid_ms(s), valid = known;
 	if (!valid && !m->epoch) // of a host that has come later, and is not confirmed yet; otherwise what was said of an earlier one holds
 		valid = 1;
-	if (!t || vc_json_add(params, "view", json_object_get(s->view)) < 0 || (valid && vc_json_add_u64(params, "valid_ms", valid) < 0)) {
+	if (!t || vc_json_add(params, "view", json_object_get(view)) < 0 || (valid && vc_json_add_u64(params, "valid_ms", valid) < 0)) {
 		json_object_put(params);
 		free(t);
 		return; // the tick tries again
@@ -1021,14 +1037,22 @@ static void renew(struct member *m)
 		renewed(m, NULL, &err);
 }
 
-static void take_view(struct share *s, struct json_object *view, uint64_t epoch)
+// old: the last view that was made here
+static void tell_hook(struct share *s, struct json_object *old)
 {
-	json_object_put(s->view);
-	s->view = json_object_get(view);
-	s->epoch = epoch;
-	if (s->hook || (s->hook = viewhook_create(s->vcd, s->work)))
-		viewhook_view(s->hook, view, epoch);
-	share_moves_follow(s, view);
+	struct json_object *view = s->vcd->conf->view_hook[0] ? share_view_json(s) : NULL;
+	if (!view)
+		return;
+	if (!s->hook && (s->hook = viewhook_create(s->vcd, s->work)) && old)
+		viewhook_view(s->hook, old, s->epoch);
+	if (s->hook)
+		viewhook_view(s->hook, view, s->epoch);
+}
+
+static void spread_view(struct share *s, struct json_object *old)
+{
+	tell_hook(s, old);
+	share_moves_follow(s);
 	for (size_t i = 0; i < s->n_members; i++) {
 		push_view(s->members[i]);
 		if (s->members[i]->down && s->membership) // said while it was on its way, it was not heard
@@ -1037,11 +1061,25 @@ static void take_view(struct share *s, struct json_object *view, uint64_t epoch)
 	}
 }
 
-static void on_agreed(void *ctx, struct json_object *view, uint64_t epoch)
+// NULL: the one that the hosts agreed on; while the share joins them it is told what there is before it can ask for it
+static void take_view(struct share *s, struct json_object *view, uint64_t epoch)
+{
+	vc_autojson struct json_object *old = json_object_get(s->view);
+	if (view) {
+		json_object_put(s->view);
+		s->view = json_object_get(view);
+	}
+	s->view_is_old = !view;
+	s->epoch = epoch;
+	if (s->membership)
+		spread_view(s, old);
+}
+
+static void on_agreed(void *ctx, uint64_t epoch)
 {
 	struct share *s = ctx;
 	if (epoch > s->epoch) // it is in the membership's record: the share's own row is not written again
-		take_view(s, view, epoch);
+		take_view(s, NULL, epoch);
 	share_answer(s);
 }
 
@@ -1079,6 +1117,10 @@ int share_join(struct share *s, enum membership_begin begin, struct vc_error *er
 	if (begin == MEMBERSHIP_FIRST)
 		s->first_valid = now(s) + FIRST_VALID_MS;
 	s->membership = membership_join(s->vcd->membership, s->work->plan, begin, &ops, s, err);
+	if (s->membership && s->view_is_old) {
+		vc_autojson struct json_object *old = json_object_get(s->view);
+		spread_view(s, old);
+	}
 	if (s->membership && membership_is_removed(s->membership))
 		on_removed(s);
 	return s->membership ? 0 : -1;

@@ -91,7 +91,8 @@ struct share {
 	uint64_t retry_at;		 // loop time of the next try to undo; 0: none
 	uint64_t end_by;		 // loop time: the job is over, its tasks have until then; 0: it is not
 	struct transfer_wish *wish;	// while the image comes
-	struct json_object *view;
+	struct json_object *view; // share_view_json()
+	bool view_is_old; // there is a later one, which nobody has asked for
 	struct json_object *usage; // of the members when they were ended: [{rank, cpu_ms, rss_kib, peak_kib}]
 	uint64_t epoch;
 	struct membership_cluster *membership; // from view 1 on; NULL: its hosts do not agree on views
@@ -208,6 +209,7 @@ void share_moves_stop(struct share *s); // gives up what is under way, without a
 void share_move_free(struct member *m);
 void share_moves_tick(struct share *s);
 void share_moves_take_back(struct share *s); // members that were on their way when vcd ended
-void share_moves_follow(struct share *s, struct json_object *view); // where others' members run now
+struct json_object *share_view_json(struct share *s); // of s->epoch, borrowed; NULL: none yet
+void share_moves_follow(struct share *s); // where others' members run now
 
 #endif

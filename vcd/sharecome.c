@@ -336,10 +336,11 @@ static void where_known(void *ctx, struct json_object *result, const struct vc_e
 }
 
 // The view calls it gone: its source is no more, and a copy that was never told to run is nobody.
-static bool is_gone(const struct share *s, uint32_t rank)
+static bool is_gone(struct share *s, uint32_t rank)
 {
 	struct json_object *list = NULL;
-	if (!s->view || vc_json_array(s->view, "members", VC_MEMBERS_MAX, &list, NULL) < 0)
+	struct json_object *view = share_view_json(s);
+	if (!view || vc_json_array(view, "members", VC_MEMBERS_MAX, &list, NULL) < 0)
 		return false;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *item = json_object_array_get_idx(list, i);

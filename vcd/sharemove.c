@@ -884,21 +884,12 @@ static void follow(struct share *s, uint32_t rank, uint32_t host)
 }
 
 // Members that neither came from here nor came here.
-void share_moves_follow(struct share *s, struct json_object *view)
+void share_moves_follow(struct share *s)
 {
-	struct json_object *list = NULL;
-	if (vc_json_array(view, "members", VC_MEMBERS_MAX, &list, NULL) < 0)
-		return;
-	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		struct json_object *item = json_object_array_get_idx(list, i);
-		const char *name;
-		uint32_t rank;
-		if (vc_json_u32(item, "rank", VC_MEMBERS_MAX - 1, &rank, NULL) < 0 || vc_json_str(item, "host", VC_HOSTNAME_MAX, &name, NULL) < 0)
-			continue;
-		const struct plan_member *m = plan_member_by_rank(s->work->plan, rank);
-		int host = plan_host_index(s->work->plan, name);
-		uint32_t self = s->work->self;
-		if (m && host >= 0 && (uint32_t)host != m->host && m->host != self && (uint32_t)host != self && m->to != self)
-			follow(s, rank, (uint32_t)host);
+	for (size_t i = 0; i < s->work->plan->n_members; i++) {
+		const struct plan_member *m = &s->work->plan->members[i];
+		uint32_t self = s->work->self, host = membership_member_host(s->membership, m->rank);
+		if (host < s->work->plan->n_hosts && host != m->host && m->host != self && host != self && m->to != self)
+			follow(s, m->rank, host);
 	}
 }
