@@ -5,6 +5,7 @@
 
 #include "tests/unit/test.h"
 #include "vcd/member/agree.h"
+#include "vcd/member/agree_wire.h"
 #include "vcd/member/detect.h"
 #include "vcd/member/quorum.h"
 
@@ -607,6 +608,100 @@ static void test_closed_connection(void **state)
 	detect_destroy(d);
 }
 
+// --- what is on a disk -------------------------------------------------------------------------------------------
+
+struct disk {
+	struct agree_record record;
+	struct vc_buf parts[2]; // whole, step
+};
+
+static bool write_disk(struct disk *k, const struct agree_durable *d, const struct hv_change *last)
+{
+	struct vc_buf bytes = VC_BUF_INIT(AGREE_WIRE_MAX);
+	bool whole;
+	assert_int_equal(agree_record_encode(&k->record, d, last, &whole, &bytes), 0);
+	vc_buf_clear(&k->parts[!whole]);
+	k->parts[!whole] = bytes;
+	return whole;
+}
+
+static void assert_disk_has(const struct disk *k, const struct agree_durable *d)
+{
+	struct agree_record r = {0};
+	struct agree_durable got;
+	assert_int_equal(agree_record_decode(&r, vc_buf_head(&k->parts[0]), k->parts[0].len,
+					     k->parts[1].len ? vc_buf_head(&k->parts[1]) : NULL, k->parts[1].len, &got, NULL), 0);
+	assert_int_equal(got.self, d->self);
+	assert_int_equal(got.incarnation, d->incarnation);
+	assert_int_equal(got.promised, d->promised);
+	assert_int_equal(got.voted_ballot, d->voted_ballot);
+	assert_memory_equal(got.view->digest, d->view->digest, HOSTVIEW_DIGEST_LEN);
+	assert_true(hv_change_equal(got.fast, d->fast) && hv_change_equal(got.voted, d->voted));
+	agree_record_clear(&r);
+	agree_durable_clear(&got);
+}
+
+static struct hv_change *lost_or_back(uint64_t epoch)
+{
+	struct hv_event e = {.kind = epoch % 2 ? HV_HOST_LOST : HV_HOST_BACK, .id = 3, .incarnation = 1};
+	return hv_change_create(&e, 1);
+}
+
+// A vote and an install write a step; a whole follows when there are too many of them, and makes the step void.
+static void test_record_of_steps(void **state)
+{
+	struct disk k = {.parts = {VC_BUF_INIT(AGREE_WIRE_MAX), VC_BUF_INIT(AGREE_WIRE_MAX)}};
+	struct agree_durable d = {.self = 1, .incarnation = 1, .view = hostview_create(190, 0, NULL, 0)};
+	(void)state;
+	assert_true(write_disk(&k, &d, NULL));
+	assert_disk_has(&k, &d);
+	for (unsigned i = 1; i <= 2 * AGREE_STEPS_MAX + 3; i++) {
+		struct hv_change *c = lost_or_back(d.view->epoch);
+		d.fast = c;
+		d.promised = i;
+		assert_false(write_disk(&k, &d, NULL));
+		assert_true(k.parts[1].len < 60 + 19 * (AGREE_STEPS_MAX + 1));
+		assert_disk_has(&k, &d);
+		struct hostview *next = hostview_apply(d.view, c);
+		hostview_unref(d.view);
+		d = (struct agree_durable){.self = 1, .incarnation = 1, .view = next};
+		assert_int_equal(write_disk(&k, &d, c), i % (AGREE_STEPS_MAX + 1) == 0);
+		assert_disk_has(&k, &d);
+		hv_change_unref(c);
+	}
+	agree_record_clear(&k.record);
+	agree_durable_clear(&d);
+	vc_buf_clear(&k.parts[0]);
+	vc_buf_clear(&k.parts[1]);
+}
+
+// A view that came whole, or a step of another view, or a damaged one.
+static void test_record_without_steps(void **state)
+{
+	struct disk k = {.parts = {VC_BUF_INIT(AGREE_WIRE_MAX), VC_BUF_INIT(AGREE_WIRE_MAX)}};
+	struct agree_durable d = {.self = 1, .incarnation = 1, .view = hostview_create(4, 0, NULL, 0)};
+	struct agree_record r = {0};
+	struct agree_durable got;
+	(void)state;
+	assert_true(write_disk(&k, &d, NULL));
+	d.promised = 7;
+	assert_false(write_disk(&k, &d, NULL));
+	((uint8_t *)vc_buf_head(&k.parts[1]))[15] ^= 1; // in the digest
+	assert_int_equal(agree_record_decode(&r, vc_buf_head(&k.parts[0]), k.parts[0].len, vc_buf_head(&k.parts[1]), k.parts[1].len,
+					     &got, NULL), -1);
+	struct hv_change *c = lost_or_back(1);
+	struct hostview *next = hostview_apply(d.view, c);
+	hostview_unref(d.view);
+	d = (struct agree_durable){.self = 1, .incarnation = 1, .view = next};
+	assert_true(write_disk(&k, &d, NULL));
+	assert_disk_has(&k, &d);
+	hv_change_unref(c);
+	agree_record_clear(&k.record);
+	agree_durable_clear(&d);
+	vc_buf_clear(&k.parts[0]);
+	vc_buf_clear(&k.parts[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -630,6 +725,7 @@ int main(void)
 		cmocka_unit_test(test_second_observer_hears_it),
 		cmocka_unit_test(test_late_loop_suspects_nobody),
 		cmocka_unit_test(test_closed_connection),
+		cmocka_unit_test(test_record_of_steps), cmocka_unit_test(test_record_without_steps),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

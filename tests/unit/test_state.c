@@ -167,7 +167,7 @@ static void test_others(void **state)
 	assert_int_equal(state_share_get(s, "aa", count_share, &shares, NULL), -1);
 	vc_autojson struct json_object *value = vc_json_parse("{}", 2, NULL), *back = NULL;
 	assert_int_equal(state_item_put(s, "image", "y", value, NULL), 0);
-	assert_int_equal(state_item_put(s, "image", "x", value, NULL), 0);
+	assert_int_equal(state_item_put_lazily(s, "image", "x", value, NULL), 0);
 	log[0] = '\0';
 	assert_int_equal(state_item_list(s, "image", count_item, log, NULL), 0);
 	assert_string_equal(log, "xy");
