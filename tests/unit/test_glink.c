@@ -37,7 +37,7 @@ struct fixture {
 	struct pollio *io;
 	struct vc_mux *mux;
 	struct vc_mux_session *rpc;
-	int requests, opens;
+	int requests, opens, refused;
 	bool mute;
 };
 
@@ -76,6 +76,7 @@ static void guest_message(void *ctx, struct vc_mux_session *s, const char *text,
 	vc_autojson struct json_object *msg = vc_json_parse(text, len, NULL);
 	uint64_t id = 0;
 	f->requests++;
+	f->refused += strstr(text, "-32601") != NULL; // "no method for guests"
 	if (f->mute || vc_json_u64(msg, "id", 1000, &id, NULL) < 0)
 		return;
 	snprintf(answer, sizeof(answer), "{\"jsonrpc\":\"2.0\",\"id\":%d,\"result\":{}}", (int)id);
@@ -351,9 +352,37 @@ static void test_bad_json(void **state)
 	assert_true(glink_is_up(f->g));
 }
 
+// Facts of membership in the form that vcds give them to each other: from a guest they are nobody's. What it says of its own
+// view is only its own (share.c keeps it with the member), and the link goes on.
+static void test_lies(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const lies[] = {
+		"{\"jsonrpc\":\"2.0\",\"id\":71,\"method\":\"member.fact\",\"params\":{\"cluster\":\"00000000000000000000000000000001\","
+		"\"hosts\":[\"n2\"],\"event\":\"fail\"}}",
+		"{\"jsonrpc\":\"2.0\",\"id\":72,\"method\":\"event.view\",\"params\":{\"cluster\":\"00000000000000000000000000000001\","
+		"\"view\":{\"version\":1,\"epoch\":9},\"gone\":[\"n1\",\"n2\"]}}",
+		"{\"jsonrpc\":\"2.0\",\"id\":73,\"method\":\"host.view\",\"params\":{\"view\":{\"version\":1,\"epoch\":9,\"members\":[]}}}",
+		"{\"jsonrpc\":\"2.0\",\"id\":74,\"method\":\"member.link\",\"params\":{\"host\":\"n2\"}}",
+		"{\"jsonrpc\":\"2.0\",\"id\":75,\"method\":\"guest.renew\",\"params\":{\"epoch\":9,\"valid_ms\":60000}}",
+		"{\"jsonrpc\":\"2.0\",\"method\":\"member.fact\",\"params\":{\"rank\":1,\"event\":\"fail\"}}", // asks for no answer
+	};
+	until(f, &f->hellos, 1);
+	f->mute = true;
+	for (size_t i = 0; i < VC_ARRAY_LEN(lies); i++)
+		assert_int_equal(vc_mux_session_message(f->rpc, lies[i], strlen(lies[i]), NULL), 0);
+	until(f, &f->refused, 5);
+	assert_int_equal(f->requests, 5);
+	assert_int_equal(f->hellos, 1);
+	assert_int_equal(f->downs, 0);
+	f->mute = false;
+	assert_int_equal(glink_call(f->g, "guest.view", NULL, 5000, on_answer, f, NULL), 0);
+	until(f, &f->answers, 1);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-	const struct CMUnitTest tests[] = {T(test_call), T(test_reconnect), T(test_take), T(test_routes), T(test_resets), T(test_bad_json)};
+	const struct CMUnitTest tests[] = {T(test_call), T(test_reconnect), T(test_take), T(test_routes), T(test_resets), T(test_bad_json), T(test_lies)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
