@@ -119,6 +119,7 @@ n2_is_out() { logged n2 "the other hosts go on without this one"; }
 
 # As if its agent had closed the port: QEMU cannot be asked to, but its socket can be out of reach of a vcd that starts.
 @test "a member whose link is closed is agent-lost by itself, and comes back with its link" {
+    [ -n "${VC_FULL:-}" ] || skip "20 s until a link that is down counts: tests/run --long"
     lab_exec n2 sh -c 'link=$(find /run/vcd -name "1.link"); mv "$link" "$link.away"'
     lab restart n2 vcd
     wait_until 60 "the agent of member 1 to be lost, host n2 not" only_agent_lost
@@ -180,6 +181,27 @@ left_behind_again() { [ "$(times_left_behind)" -gt "$1" ]; }
     wait_until 20 "nothing to be left there" machines_are n2 ""
     wait_until 10 "vcctl to show its member as gone" shows gone 1
     is_valid 0
+    vcd_conf_back n2
+    lab_exec ctl scancel "$JOB"
+    wait_until 60 "the end of job $JOB" job_has_ended "$JOB"
+}
+
+@test "vc-fence: a stopped vcd does not keep its machines running past their view's validity" {
+    [ -n "${VC_FULL:-}" ] || skip "half a minute until a view is stale: tests/run --long"
+    wait_nodes idle 60
+    vcd_conf n2 "fencing = suspend"
+    lab_exec n2 sh -c '/usr/libexec/vcluster/vc-fence </dev/null >/run/vc-fence.log 2>&1 3>&- & echo $! >/run/vc-fence.pid'
+    start_watchers 2 -w n1,n2
+    wait_until 60 "the view in member 1 to be valid" is_valid 1
+    vcd_signal n2 STOP
+    wait_until 60 "the view without n2" says "view 2: 1 usable, 0 lost"
+    wait_until 90 "vc-fence to suspend its machine" machines_are n2 paused
+    is_valid 0
+    vcd_signal n2 CONT
+    wait_until 60 "n2 and its member to be back" shows active 2
+    wait_until 60 "its machine to go on" machines_are n2 running
+    wait_until 60 "the view in its member to be valid" is_valid 1
+    lab_exec n2 sh -c 'kill "$(cat /run/vc-fence.pid)"'
     vcd_conf_back n2
     lab_exec ctl scancel "$JOB"
     wait_until 60 "the end of job $JOB" job_has_ended "$JOB"
