@@ -76,7 +76,7 @@ static void guest_message(void *ctx, struct vc_mux_session *s, const char *text,
 	vc_autojson struct json_object *msg = vc_json_parse(text, len, NULL);
 	uint64_t id = 0;
 	f->requests++;
-	f->refused += strstr(text, "-32601") != NULL; // "no method for guests"
+	f->refused += memmem(text, len, "-32601", 6) != NULL; // "no method for guests"
 	if (f->mute || vc_json_u64(msg, "id", 1000, &id, NULL) < 0)
 		return;
 	snprintf(answer, sizeof(answer), "{\"jsonrpc\":\"2.0\",\"id\":%d,\"result\":{}}", (int)id);
