@@ -13,7 +13,7 @@
 
 #define BUSY_MS 2000	 // for a backup that reads at the same time
 #define STATEMENTS_MAX 32 // texts in this file
-#define CACHE_SIZE "-512" // KiB of pages, a history of any length aside; SQLite's own 2 MiB are reached after some 500 clusters
+#define CACHE_SIZE "-512" // KiB of pages; a history that nobody reads need not fill SQLite's own 2 MiB
 #define EVENTS_SLACK 1000 // rows past STATE_EVENTS_MAX before the oldest are cut: not one delete per insert
 
 // Forward only: a row here is never changed, a new one is added. The version is the number of rows applied.
