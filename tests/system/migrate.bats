@@ -154,15 +154,17 @@ streams_end() {
 
 @test "a host that is drained in Slurm is evacuated, where the site says so" {
     [ -n "${VC_FULL:-}" ] || skip "the controller looks each 30 s: tests/run --long"
-    as alice vcctl migrate "$JOB" 1 --to n2
     vcd_conf ctl 'drain-evacuates = yes'
     lab_exec ctl scontrol update NodeName=n2 State=DRAIN Reason=hardware
     wait_until 120 "member 1 to be on n1" member_is_on 1 n1
+    wait_until 60 "member 0 to be on n1" member_is_on 0 n1
     lab_exec ctl scontrol update NodeName=n2 State=RESUME
     vcd_conf_back ctl
     assert_equal "$(domains n2)" ""
+    answers 0
     answers 1
     no_problems
+    as alice vcctl migrate "$JOB" 1 --to n2
 }
 
 @test "scancel while a member moves: nothing is left on either host" {
