@@ -64,7 +64,14 @@ static inline void vc_strv_free(char **v)
 	free(v);
 	errno = saved;
 }
-// v may be NULL.
+// v may be NULL, here and below.
+static inline size_t vc_strv_len(char *const *v)
+{
+	size_t n = 0;
+	while (v && v[n])
+		n++;
+	return n;
+}
 static inline bool vc_strv_has(char *const *v, const char *s)
 {
 	for (; v && *v; v++) {

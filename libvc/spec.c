@@ -82,18 +82,10 @@ static bool str_equal(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static size_t strv_len(char *const *v)
-{
-	size_t n = 0;
-	while (v && v[n])
-		n++;
-	return n;
-}
-
 static bool strv_equal(char *const *a, char *const *b)
 {
-	size_t n = strv_len(a);
-	if (n != strv_len(b))
+	size_t n = vc_strv_len(a);
+	if (n != vc_strv_len(b))
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		if (strcmp(a[i], b[i]) != 0)
@@ -371,7 +363,7 @@ static int add_mount_text(struct vc_spec *spec, const char *what, const char *te
 	vc_autostrv char **parts = NULL;
 	if (vc_parse_list(what, text, ':', 3, &parts, err) < 0)
 		return -1;
-	size_t n = strv_len(parts);
+	size_t n = vc_strv_len(parts);
 	bool ro = n == 3 && strcmp(parts[2], "ro") == 0;
 	if (n < 2 || (n == 3 && !ro && strcmp(parts[2], "rw") != 0))
 		return vc_error_set(err, VC_EUSER, "%s: '%.128s' is not SRC:DST or SRC:DST:ro", what, text);
@@ -428,11 +420,11 @@ static const struct list_rule package_rule = {vc_check_package, VC_PACKAGES_MAX,
 // *list gets a longer copy with the new items, or stays as it was.
 static int add_items(char ***list, const struct list_rule *rule, const char *what, char *const *items, struct vc_error *err)
 {
-	size_t old = strv_len(*list), n = 0;
-	vc_autostrv char **grown = calloc(old + strv_len(items) + 1, sizeof(*grown));
+	size_t old = vc_strv_len(*list), n = 0;
+	vc_autostrv char **grown = calloc(old + vc_strv_len(items) + 1, sizeof(*grown));
 	if (!grown)
 		return vc_error_errno(err, "%s", what);
-	for (size_t i = 0; i < old + strv_len(items); i++) {
+	for (size_t i = 0; i < old + vc_strv_len(items); i++) {
 		const char *item = i < old ? (*list)[i] : items[i - old];
 		if (rule->check(what, item, err) < 0)
 			return -1;
@@ -501,10 +493,10 @@ static char *resolve_path(const char *dir, const char *name)
 static int resolve_list(char ***list, const char *what, const char *dir, struct vc_error *err)
 {
 	size_t n = 0;
-	vc_autostrv char **resolved = calloc(strv_len(*list) + 1, sizeof(*resolved));
+	vc_autostrv char **resolved = calloc(vc_strv_len(*list) + 1, sizeof(*resolved));
 	if (!resolved)
 		return vc_error_errno(err, "%s", what);
-	for (size_t i = 0; i < strv_len(*list); i++) {
+	for (size_t i = 0; i < vc_strv_len(*list); i++) {
 		vc_autofree char *path = resolve_path(dir, (*list)[i]);
 		if (!path)
 			return vc_error_errno(err, "%s", what);

@@ -149,14 +149,6 @@ static int add_words(char **program, size_t *n, char *const *words, struct vc_er
 	return 0;
 }
 
-static size_t count(char *const *words)
-{
-	size_t n = 0;
-	while (words && words[n])
-		n++;
-	return n;
-}
-
 // What the user meant to run. A file that holds the text, or a name of nothing that can be executed here, is a --multi-prog
 // file: arguments after it go to each of its programs. Anything else is a command.
 static int find_program(struct task *t, struct vc_error *err)
@@ -166,7 +158,7 @@ static int find_program(struct task *t, struct vc_error *err)
 	bool file = multiprog_is_file(t->argv[0], t->argv[1]);
 	if ((file || access(t->argv[0], X_OK) != 0) && multiprog_argv(t->argv[1], t->rank, &first, err) < 0 && file)
 		return -1;
-	char **program = t->program = calloc(count(first) + count(t->argv) + 1, sizeof(*t->program));
+	char **program = t->program = calloc(vc_strv_len(first) + vc_strv_len(t->argv) + 1, sizeof(*t->program));
 	if (!program)
 		return vc_error_errno(err, "the task's program");
 	if (first && add_words(program, &n, first, err) < 0)
@@ -179,7 +171,7 @@ static int exec_program(const struct plugin *p, spank_t sp, struct task *t, stru
 {
 	if (find_program(t, err) < 0)
 		return -1;
-	size_t n = count(t->program);
+	size_t n = vc_strv_len(t->program);
 	vc_autofree char **argv = calloc(n + 3, sizeof(*argv));
 	if (!argv || spank_get_item(sp, S_JOB_ENV, &t->env) != ESPANK_SUCCESS)
 		return vc_error_set(err, VC_EHOST, "cannot start %s: out of memory", p->args.vcexec);

@@ -567,9 +567,7 @@ static int image_import(struct rpc_request *req, void *ctx, struct vc_error *err
 
 static char **copy_packages(char *const *packages)
 {
-	size_t n = 0;
-	while (packages && packages[n])
-		n++;
+	size_t n = vc_strv_len(packages);
 	vc_autostrv char **copy = calloc(n + 1, sizeof(*copy));
 	for (size_t i = 0; copy && i < n; i++) {
 		if (!(copy[i] = strdup(packages[i])))

@@ -111,19 +111,11 @@ static int start_chain(struct want *w, char *const *hosts, size_t n, struct vc_e
 	return w->chain ? 0 : -1;
 }
 
-static size_t count(char *const *names)
-{
-	size_t n = 0;
-	while (names && names[n])
-		n++;
-	return n;
-}
-
 // The names in `planned` that the want has not had yet move to *fresh; both end with NULL.
 static int take_fresh(struct want *w, char **planned, char **fresh)
 {
-	size_t had = count(w->hosts), n = 0;
-	char **all = reallocarray(w->hosts, had + count(planned) + 1, sizeof(*all));
+	size_t had = vc_strv_len(w->hosts), n = 0;
+	char **all = reallocarray(w->hosts, had + vc_strv_len(planned) + 1, sizeof(*all));
 	if (!all)
 		return -1;
 	w->hosts = all;
@@ -140,7 +132,7 @@ static int take_fresh(struct want *w, char **planned, char **fresh)
 static void stage(struct want *w, char **planned)
 {
 	struct vc_error err = VC_ERROR_INIT;
-	vc_autofree char **fresh = calloc(count(planned) + 1, sizeof(*fresh)); // the strings are the want's
+	vc_autofree char **fresh = calloc(vc_strv_len(planned) + 1, sizeof(*fresh)); // the strings are the want's
 	int n = fresh ? take_fresh(w, planned, fresh) : -1;
 	if (n <= 0)
 		return; // where there was no memory the next look finds them again

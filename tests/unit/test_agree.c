@@ -615,6 +615,13 @@ struct disk {
 	struct vc_buf parts[2]; // whole, step
 };
 
+static void disk_clear(struct disk *k)
+{
+	agree_record_clear(&k->record);
+	vc_buf_clear(&k->parts[0]);
+	vc_buf_clear(&k->parts[1]);
+}
+
 static bool write_disk(struct disk *k, const struct agree_durable *d, const struct hv_change *last)
 {
 	struct vc_buf bytes = VC_BUF_INIT(AGREE_WIRE_MAX);
@@ -669,10 +676,8 @@ static void test_record_of_steps(void **state)
 		assert_disk_has(&k, &d);
 		hv_change_unref(c);
 	}
-	agree_record_clear(&k.record);
+	disk_clear(&k);
 	agree_durable_clear(&d);
-	vc_buf_clear(&k.parts[0]);
-	vc_buf_clear(&k.parts[1]);
 }
 
 // A view that came whole, or a step of another view, or a damaged one.
@@ -696,10 +701,8 @@ static void test_record_without_steps(void **state)
 	assert_true(write_disk(&k, &d, NULL));
 	assert_disk_has(&k, &d);
 	hv_change_unref(c);
-	agree_record_clear(&k.record);
+	disk_clear(&k);
 	agree_durable_clear(&d);
-	vc_buf_clear(&k.parts[0]);
-	vc_buf_clear(&k.parts[1]);
 }
 
 int main(void)
