@@ -116,7 +116,7 @@ sed -e '/ Ns$/s/^1000/96/' -e '/ NBs$/s/^80/32/' /usr/share/doc/hpcc/examples/_h
 LIMIT=600 part hpcc mpirun.openmpi hpcc
 grep -E '^(CommWorldProcs|HPL_N|Success)=' hpccoutf.txt
 cp hpccoutf.txt ../result/
-LIMIT=300 part elastic ./elastic.sh 150 >elastic.out 2>&1 &
+LIMIT=500 part elastic ./elastic.sh 150 >elastic.out 2>&1 &
 for ((i = 0; i < 600; i++)); do [ "$(cat elastic.journal 2>/dev/null | wc -l)" -lt 10 ] || break; sleep 0.1; done
 echo waits for the loss of a host
 for ((i = 0; i < 600; i++)); do [ "$(wc -l </run/vcluster/hostfile.plain)" = 4 ] || break; sleep 0.1; done
@@ -145,7 +145,7 @@ says() { job_output "$JOB" | grep -qx -- "$1"; }
     wait_until 800 "the script to wait for it" says "waits for the loss of a host"
     lab cut n2
     lab kill n2
-    wait_until 400 "mpirun of the second library after that" said "^openmpi-after ended"
+    wait_until 600 "mpirun of the second library after that" said "^openmpi-after ended"
     lab boot n2 >&2
     lab heal n2
     assert_ranks mpich-after 2
