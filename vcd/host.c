@@ -120,6 +120,7 @@ struct finder {
 	// found
 	char *kernel, *initrd;
 	bool kvm;
+	uint32_t tsc_khz;
 };
 
 static int finder_run(void *ctx, struct vc_error *err)
@@ -139,6 +140,8 @@ static int finder_run(void *ctx, struct vc_error *err)
 	if (rc == 0 && !(f->kernel = strdup(k.image)))
 		rc = vc_error_errno(err, "%s", k.image);
 	kernel_clear(&k);
+	if (!f->kvm)
+		f->tsc_khz = hv_tsc_khz();
 	return rc;
 }
 
@@ -165,7 +168,8 @@ static void finder_done(void *ctx, const struct vc_error *err)
 	h->kernel = vc_steal(&f->kernel);
 	h->initrd = vc_steal(&f->initrd);
 	h->machine = (struct sharework_machine){
-		.type = hv_is_fake(h->hv) ? DOMXML_TEST : f->kvm ? DOMXML_KVM : DOMXML_TCG, .kernel = h->kernel, .initrd = h->initrd, .vsock = h->vsock != NULL};
+		.type = hv_is_fake(h->hv) ? DOMXML_TEST : f->kvm ? DOMXML_KVM : DOMXML_TCG, .kernel = h->kernel, .initrd = h->initrd,
+		.vsock = h->vsock != NULL, .tsc_khz = f->tsc_khz};
 	h->machine_known = true;
 	vc_log_info("guests of this host: %s, kernel %s", f->kvm ? "KVM" : "emulated (TCG)", h->kernel);
 	tell_machine(h, NULL);

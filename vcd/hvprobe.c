@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Whether KVM boots a kernel on this host: see hv.h. It is found out by trying, and remembered in a file of state-dir.
+// And the rate of its time-stamp counter.
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "libvc/cleanup.h"
 #include "libvc/log.h"
@@ -15,6 +17,8 @@
 
 #define HV_PROBE_POLL_MS 50
 #define HV_PROBE_MEM_MIB 128
+#define HV_TSC_MS 20	// between two readings: each is off by less than a microsecond, so 100 ppm at most
+#define HV_TSC_TRIES 16 // of one reading; the best is that in whose midst nothing else ran
 #define HV_CONSOLE_MAX (256 * 1024) // bytes of a probe's console that are searched
 // The kernel has initialised everything and looks for a root file system that is not there.
 #define HV_PROBE_MARK "Unable to mount root"
@@ -133,4 +137,39 @@ int hv_probe(struct hv *hv, const struct hv_probe *p, bool *ret_kvm, struct vc_e
 					   : "no kernel boots within the limit, members are emulated (TCG)");
 	*ret_kvm = kvm;
 	return 0;
+}
+
+// --- the time-stamp counter -----------------------------------------------------------------------------------
+
+struct tsc_reading {
+	uint64_t ns, ticks;
+};
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC_RAW, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static struct tsc_reading read_tsc(void)
+{
+	struct tsc_reading best = {0};
+	uint64_t least = UINT64_MAX;
+	for (int i = 0; i < HV_TSC_TRIES; i++) {
+		uint64_t before = monotonic_ns(), ticks = __rdtsc(), after = monotonic_ns();
+		if (after - before < least) {
+			least = after - before;
+			best = (struct tsc_reading){before + least / 2, ticks};
+		}
+	}
+	return best;
+}
+
+uint32_t hv_tsc_khz(void)
+{
+	struct tsc_reading first = read_tsc();
+	poll(NULL, 0, HV_TSC_MS);
+	struct tsc_reading last = read_tsc();
+	return (uint32_t)((last.ticks - first.ticks) * 1000000 / (last.ns - first.ns));
 }

@@ -60,6 +60,7 @@ struct sharework_machine {
 	enum domxml_type type;
 	const char *kernel, *initrd;
 	bool vsock; // the guest link may be one
+	uint32_t tsc_khz; // of DOMXML_TCG
 };
 
 // Takes the plan in every case. Refuses (VC_EUSER) mounts that vcd.conf or the image do not allow.

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <uv.h>
+#include <x86intrin.h>
 
 #include "libvc/cleanup.h"
 #include "vcd/domxml.h"
@@ -120,11 +121,26 @@ static void test_bad_xml(void **state)
 	assert_contains(err.text, "libvirt cannot start");
 }
 
+// against a reading of our own around it; one that the test was held up in is taken again
+static void test_tsc(void **state)
+{
+	(void)state;
+	bool agree = false;
+	for (int i = 0; i < 50 && !agree; i++) {
+		uint64_t ns = uv_hrtime(), ticks = __rdtsc();
+		double khz = hv_tsc_khz();
+		double ours = (double)(__rdtsc() - ticks) * 1e6 / (double)(uv_hrtime() - ns);
+		agree = khz > ours * 0.999 && khz < ours * 1.001;
+	}
+	assert_true(agree);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_life, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_xml, setup, teardown),
+		cmocka_unit_test(test_tsc),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
