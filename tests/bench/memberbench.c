@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -264,6 +265,8 @@ static void spin(bool on)
 	for (int i = 0; i < 2; i++) {
 		if (on) {
 			spinners[i] = fork();
+			if (spinners[i] == 0)
+				prctl(PR_SET_PDEATHSIG, SIGKILL); // also where this program dies
 			while (spinners[i] == 0)
 				;
 		} else {
