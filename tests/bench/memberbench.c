@@ -55,6 +55,7 @@ struct bench {
 	unsigned n, seconds, pairs;
 	struct vcds v; // hosts, ports and logs, of serf's agents as well
 	struct node *nodes;
+	bool resting;	  // each line that is said is passed on
 	const char *text; // that is waited for; NULL: nothing
 	unsigned sizes[SIZES_MAX], n_sizes; // hosts with a vcd, of every view that anybody told
 };
@@ -94,6 +95,8 @@ static void take_line(struct bench *b, struct node *node, const char *line)
 		take_view(b, node, view);
 	if (strstr(line, "EventMemberFailed") || strstr(line, " is gone") || strstr(line, "has lost its vcd"))
 		node->gone++;
+	if (b->resting)
+		fprintf(stderr, "%llu ms: %s says: %s\n", (unsigned long long)now_us() / 1000, b->v.hosts[node - b->nodes].name, line);
 	if (b->text && !node->said && strstr(line, b->text)) {
 		node->said = true;
 		node->said_at = now_us();
@@ -280,7 +283,9 @@ static void rest(struct bench *b, const char *name)
 {
 	unsigned before = failures(b);
 	uint64_t bytes = lo_bytes(), ticks = cpu_ticks(b), began = now_us();
+	b->resting = true; // whatever is said now has a reason that one wants to know
 	listen_for(b, b->seconds * 1000);
+	b->resting = false;
 	double spent = (double)(now_us() - began) / 1e6;
 	printf("%s_bytes %.1f\n", name, (double)(lo_bytes() - bytes) / spent / b->n);
 	printf("%s_cpu_us %.1f\n", name, (double)(cpu_ticks(b) - ticks) * 1e6 / (double)sysconf(_SC_CLK_TCK) / spent / b->n);
