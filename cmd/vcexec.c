@@ -41,7 +41,7 @@ struct exec {
 };
 
 // Never passed on: our own, and what names descriptors and servers that only slurmstepd's children can reach.
-static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, "PMI_FD", "PMI_PORT", "PMIX_NAMESPACE",
+static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, VC_TASKREF_GUEST_ENV, "PMI_FD", "PMI_PORT", "PMIX_NAMESPACE",
 				   "PMIX_RANK", "PMIX_SERVER_*", "PMIX_SECURITY_MODE", "PMIX_GDS_MODULE", "PMIX_BFROP_*", "PMIX_PTL_*",
 				   "PMIX_DSTORE_*", "PMIX_HOSTNAME", "PMIX_VERSION", "PMIX_SYSTEM_TMPDIR", "PMIX_ID", "SLURM_PMI*", "SLURM_SRUN_COMM_*", "SLURM_PTY_*", "SLURM_JWT", NULL};
 // When vcd names none (env-filter of vcd.conf).
@@ -401,6 +401,14 @@ static bool wants_pty(const struct exec *x)
 	return x->pty || (getenv("SLURM_PTY_PORT") && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
 }
 
+// A program of the host's file system, as --bcast puts one there, is none of the machine's.
+static void explain_missing(const struct exec *x, const char *program, int status)
+{
+	if (status == 127 && !x->script && strchr(program, '/') && access(program, F_OK) == 0)
+		fprintf(stderr, "vcluster: %s is on the host, which the machines do not see, nor what --bcast copies there: use "
+				"--vcluster-stage-in, or sbcast in the job\n", program);
+}
+
 static int run(struct exec *x, char **argv)
 {
 	struct vc_error err = VC_ERROR_INIT;
@@ -420,8 +428,11 @@ static int run(struct exec *x, char **argv)
 	vc_exec_start_clear(&x->start);
 	vc_pmi_destroy(x->client.pmi);
 	vcexec_pmix_end(&x->pmix);
-	if (rc < 0)
-		return fail(&err, result.status);
+	if (rc < 0) {
+		(void)fail(&err, result.status);
+		explain_missing(x, argv[0], result.status);
+		return result.status;
+	}
 	if (x->stage_out && x->stage_out[0] && stage_out(x) < 0 && result.signo == 0 && result.status == 0)
 		result.status = 1; // a job whose results are lost has not succeeded
 	vc_execclient_die(&result);

@@ -60,7 +60,23 @@ static bool is_nodelist(const char *v)
 }
 static bool is_mpi(const char *v)
 {
-	return !strcmp(v, "none") || !strcmp(v, "pmi2") || !strcmp(v, "pmix") || !strcmp(v, "pmix_v4");
+	return !strcmp(v, "none") || !strcmp(v, "pmi2") || !strcmp(v, "pmix") || !strcmp(v, "pmix_v4") || !strcmp(v, "list");
+}
+static bool is_features(const char *v)
+{
+	return only(v, "_.,:&|*[]()-", 256);
+}
+static bool is_off(const char *v)
+{
+	return !strcmp(v, "off");
+}
+static bool is_none(const char *v)
+{
+	return !strcmp(v, "none");
+}
+static bool is_open_mode(const char *v)
+{
+	return !strcmp(v, "append") || !strcmp(v, "truncate") || !strcmp(v, "a") || !strcmp(v, "t");
 }
 static bool is_bool(const char *v)
 {
@@ -77,9 +93,9 @@ static bool is_format(const char *v)
 }
 
 #define NO_JOB "a virtual cluster's commands act on its own job"
-#define NO_ALLOC "the job has its resources already: srun starts a step in it"
 #define NO_HOST "it would run a program on the host"
 #define NO_DEVICE "the guests have no such devices"
+#define HELP {"help", 0, '0', SLURMOPT_CLIENT, NULL, NULL}, {"usage", 0, '0', SLURMOPT_CLIENT, NULL, NULL}
 #define W_COUNT "want a number of 1 or more"
 #define W_NUMBER "want a number"
 #define W_SIZE "want a size, as 512M"
@@ -109,7 +125,7 @@ static const struct slurmopt_option srun_options[] = {
 	{"distribution", 'm', '1', SLURMOPT_PASS, is_word, W_WORD},
 	{"cpu-bind", 0, '1', SLURMOPT_PASS, is_word, W_WORD},
 	{"hint", 0, '1', SLURMOPT_PASS, is_word, W_WORD},
-	{"mpi", 0, '1', SLURMOPT_PASS, is_mpi, "want none, pmi2, pmix or pmix_v4; other MPI libraries start with mpirun"},
+	{"mpi", 0, '1', SLURMOPT_PASS, is_mpi, "want none, pmi2, pmix, pmix_v4 or list; other libraries start with mpirun"},
 	{"job-name", 'J', '1', SLURMOPT_PASS, is_label, "want letters, digits, blanks and _.,:=+-@"},
 	{"quiet", 'Q', '0', SLURMOPT_PASS, NULL, NULL},
 	{"verbose", 'v', '0', SLURMOPT_PASS, NULL, NULL},
@@ -121,33 +137,60 @@ static const struct slurmopt_option srun_options[] = {
 	{"nodelist", 'w', '1', SLURMOPT_HOST, is_nodelist, "want names of members or of the job's hosts"},
 	{"exclude", 'x', '1', SLURMOPT_HOST, is_nodelist, "want names of members or of the job's hosts"},
 	{"export", 0, '1', SLURMOPT_HOST, NULL, "want ALL, NONE or a list of variables"},
+	{"multi-prog", 0, '0', SLURMOPT_HOST, NULL, NULL},
 	{"output", 'o', '1', SLURMOPT_CLIENT, NULL, NULL},
 	{"error", 'e', '1', SLURMOPT_CLIENT, NULL, NULL},
 	{"input", 'i', '1', SLURMOPT_CLIENT, NULL, NULL},
-	{"open-mode", 0, '1', SLURMOPT_CLIENT, is_word, "want append or truncate"},
+	{"open-mode", 0, '1', SLURMOPT_CLIENT, is_open_mode, "want append or truncate"},
 	{"chdir", 'D', '1', SLURMOPT_CLIENT, NULL, NULL},
 	{"preserve-env", 'E', '0', SLURMOPT_IGNORE, NULL, NULL},
 	{"comment", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
 	{"mem-bind", 0, '1', SLURMOPT_IGNORE, NULL, NULL}, // a guest has one memory node
 	{"propagate", 0, '?', SLURMOPT_IGNORE, NULL, NULL}, // all limits come along
 	{"spread-job", 0, '0', SLURMOPT_IGNORE, NULL, NULL},
-	{"jobid", 0, '1', SLURMOPT_REFUSE, NULL, NO_JOB},
+	// of an allocation: in a step Slurm passes over them
+	{"partition", 'p', '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"account", 'A', '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"qos", 'q', '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"reservation", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"licenses", 'L', '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"dependency", 'd', '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"begin", 'b', '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"deadline", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"time-min", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"priority", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"wckey", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"mail-type", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"mail-user", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"mincpus", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"tmp", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"switches", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"core-spec", 'S', '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"thread-spec", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"extra-node-info", 'B', '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"sockets-per-node", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"cores-per-socket", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"acctg-freq", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"cpu-freq", 0, '1', SLURMOPT_IGNORE, NULL, NULL},
+	{"nice", 0, '?', SLURMOPT_IGNORE, NULL, NULL},
+	{"hold", 'H', '0', SLURMOPT_IGNORE, NULL, NULL},
+	{"contiguous", 0, '0', SLURMOPT_IGNORE, NULL, NULL},
+	{"use-min-nodes", 0, '0', SLURMOPT_IGNORE, NULL, NULL},
+	{"reboot", 0, '0', SLURMOPT_IGNORE, NULL, NULL},
+	{"jobid", 0, '1', SLURMOPT_HOST, is_word, "want the job's id"},
 	{"clusters", 'M', '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"het-group", 0, '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"uid", 0, '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"gid", 0, '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"no-allocate", 'Z', '0', SLURMOPT_REFUSE, NULL, NO_JOB},
-	{"partition", 'p', '1', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"account", 'A', '1', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"qos", 'q', '1', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"reservation", 0, '1', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"constraint", 'C', '1', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"licenses", 'L', '1', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"dependency", 'd', '1', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"begin", 'b', '1', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"immediate", 'I', '?', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"hold", 'H', '0', SLURMOPT_REFUSE, NULL, NO_ALLOC},
-	{"gres", 0, '1', SLURMOPT_REFUSE, NULL, NO_DEVICE},
+	{"constraint", 'C', '1', SLURMOPT_PASS, is_features, "want names of features"},
+	{"immediate", 'I', '?', SLURMOPT_PASS, is_number, W_NUMBER},
+	{"no-kill", 'k', '?', SLURMOPT_PASS, is_off, "want off"},
+	{"threads-per-core", 0, '1', SLURMOPT_PASS, is_count, W_COUNT},
+	{"quit-on-interrupt", 0, '0', SLURMOPT_PASS, NULL, NULL},
+	{"whole", 0, '0', SLURMOPT_PASS, NULL, NULL},
+	{"gres", 0, '1', SLURMOPT_PASS, is_none, "want none: " NO_DEVICE},
+	{"test-only", 0, '0', SLURMOPT_PASS, NULL, NULL},
 	{"gpus", 'G', '1', SLURMOPT_REFUSE, NULL, NO_DEVICE},
 	{"gpus-per-task", 0, '1', SLURMOPT_REFUSE, NULL, NO_DEVICE},
 	{"gpus-per-node", 0, '1', SLURMOPT_REFUSE, NULL, NO_DEVICE},
@@ -159,7 +202,8 @@ static const struct slurmopt_option srun_options[] = {
 	{"container", 0, '1', SLURMOPT_REFUSE, NULL, NO_HOST},
 	{"slurmd-debug", 0, '1', SLURMOPT_REFUSE, NULL, NO_HOST},
 	{"bcast", 0, '?', SLURMOPT_REFUSE, NULL, "use sbcast, which copies between the guests"},
-	{"multi-prog", 0, '0', SLURMOPT_REFUSE, NULL, "start one step per program instead"},
+	{"help", 'h', '0', SLURMOPT_CLIENT, NULL, NULL},
+	{"usage", 0, '0', SLURMOPT_CLIENT, NULL, NULL},
 	{NULL, 0, 0, 0, NULL, NULL},
 };
 
@@ -179,6 +223,7 @@ static const struct slurmopt_option scancel_options[] = {
 	{"state", 't', '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"nodelist", 'w', '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"clusters", 'M', '1', SLURMOPT_REFUSE, NULL, NO_JOB},
+	HELP,
 	{NULL, 0, 0, 0, NULL, NULL},
 };
 
@@ -199,6 +244,7 @@ static const struct slurmopt_option squeue_options[] = {
 	{"iterate", 'i', '1', SLURMOPT_REFUSE, NULL, "call it again instead"},
 	{"clusters", 'M', '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"all", 'a', '0', SLURMOPT_REFUSE, NULL, NO_JOB},
+	HELP,
 	{NULL, 0, 0, 0, NULL, NULL},
 };
 
@@ -209,6 +255,7 @@ static const struct slurmopt_option scontrol_options[] = {
 	{"version", 'V', '0', SLURMOPT_PASS, NULL, NULL},
 	{"clusters", 'M', '1', SLURMOPT_REFUSE, NULL, NO_JOB},
 	{"uid", 'u', '1', SLURMOPT_REFUSE, NULL, NO_JOB},
+	HELP,
 	{NULL, 0, 0, 0, NULL, NULL},
 };
 
@@ -216,11 +263,12 @@ static const struct {
 	const char *name;
 	const struct slurmopt_option *options;
 	bool operands_first; // options may follow operands, as getopt's permutation lets them
+	const char *operands;
 } tools[SLURMOPT_TOOLS] = {
-	[SLURMOPT_SRUN] = {"srun", srun_options, false},
-	[SLURMOPT_SCANCEL] = {"scancel", scancel_options, true},
-	[SLURMOPT_SQUEUE] = {"squeue", squeue_options, true},
-	[SLURMOPT_SCONTROL] = {"scontrol", scontrol_options, true},
+	[SLURMOPT_SRUN] = {"srun", srun_options, false, "PROGRAM [ARGUMENT...]"},
+	[SLURMOPT_SCANCEL] = {"scancel", scancel_options, true, "JOB[.STEP]..."},
+	[SLURMOPT_SQUEUE] = {"squeue", squeue_options, true, ""},
+	[SLURMOPT_SCONTROL] = {"scontrol", scontrol_options, true, "show job | show hostnames [LIST]"},
 };
 
 int slurmopt_tool_from_name(const char *name, enum slurmopt_tool *ret, struct vc_error *err)
@@ -412,4 +460,43 @@ char **slurmopt_rebuild(const struct slurmopt_request *r, const char *program, u
 		return NULL;
 	}
 	return vc_steal(&argv);
+}
+
+// --- help ------------------------------------------------------------------------------------------------------
+
+#define HELP_COLUMN 35 // where the words behind an option begin
+#define HELP_WIDTH 80
+
+static void help_option(const struct slurmopt_option *o, FILE *out)
+{
+	char name[64], letter[] = {'-', o->letter, ',', '\0'};
+	const char *value = o->arg == '1' ? "=VALUE" : o->arg == '?' ? "[=VALUE]" : "", *why = o->why ? o->why : "";
+	if (!strncmp(why, "want ", 5))
+		why += 5;
+	snprintf(name, sizeof(name), "  %-3s --%s%s", o->letter ? letter : "", o->name, value);
+	if (HELP_COLUMN + strlen(why) > HELP_WIDTH)
+		fprintf(out, "%s\n        %s\n", name, why);
+	else if (*why)
+		fprintf(out, "%-*s%s\n", HELP_COLUMN, name, why);
+	else
+		fprintf(out, "%s\n", name);
+}
+
+static void help_options(enum slurmopt_tool tool, bool refused, FILE *out)
+{
+	for (const struct slurmopt_option *o = tools[tool].options; o->name; o++) {
+		if ((o->fate == SLURMOPT_REFUSE) == refused)
+			help_option(o, out);
+	}
+}
+
+void slurmopt_help(enum slurmopt_tool tool, bool brief, FILE *out)
+{
+	fprintf(out, "Usage: %s [OPTION...] %s\n", tools[tool].name, tools[tool].operands);
+	if (brief)
+		return;
+	fprintf(out, "Acts on the job of this virtual cluster. %s(1) says what an option does.\nTaken are\n\n", tools[tool].name);
+	help_options(tool, false, out);
+	fputs("\nNot possible here are\n\n", out);
+	help_options(tool, true, out);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "libvc/error.h"
 
@@ -21,7 +22,7 @@ enum slurmopt_tool { SLURMOPT_SRUN, SLURMOPT_SCANCEL, SLURMOPT_SQUEUE, SLURMOPT_
 enum slurmopt_fate {
 	SLURMOPT_PASS,	 // to the real command
 	SLURMOPT_CLIENT, // the guest's client acts on it; the host never sees it
-	SLURMOPT_HOST,	 // vcd acts on it: a list of members, the environment
+	SLURMOPT_HOST,	 // vcd acts on it: a list of members, the environment, programs
 	SLURMOPT_IGNORE, // true here anyway
 	SLURMOPT_REFUSE, // `why` says the reason
 };
@@ -59,6 +60,9 @@ int slurmopt_parse(enum slurmopt_tool tool, char *const *argv, struct slurmopt_r
 // NULL), then rest. free with vc_strv_free().
 char **slurmopt_rebuild(const struct slurmopt_request *r, const char *program, unsigned fates, char *const *extra,
 			struct vc_error *err);
+
+// What --help says: every option of the table, with its value, then those that are refused, and why. brief: --usage, one line.
+void slurmopt_help(enum slurmopt_tool tool, bool brief, FILE *out);
 
 // Last value of an option, or NULL; "" when it was given without a value.
 const char *slurmopt_get(const struct slurmopt_request *r, const char *name);

@@ -3,14 +3,18 @@
 #include "guest/taskenv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/iofile.h"
 #include "libvc/cleanup.h"
 #include "libvc/limits.h"
+#include "libvc/multiprog.h"
+#include "libvc/parse.h"
 
 #define BIN_DIR VC_GUEST_DIR "/bin"
 #define AGENT BIN_DIR "/vcrsh"
@@ -149,6 +153,86 @@ static int take_cwd(struct vc_exec_start *start, struct vc_error *err)
 	return vc_exec_setenv(start, TASKENV_CWD, NULL, err);
 }
 
+static uint64_t env_number(const struct vc_exec_start *start, const char *name)
+{
+	const char *text = vc_exec_getenv(start, name);
+	uint64_t n;
+	return text && vc_parse_u64(name, text, 0, UINT32_MAX, &n, NULL) == 0 ? n : UINT64_MAX;
+}
+
+// Of a stream that one task alone has: NULL: this one, else what the others have.
+static const char *file_of_one(const struct vc_exec_start *start, const char *number)
+{
+	uint64_t task, tasks = env_number(start, "SLURM_STEP_NUM_TASKS");
+	if (vc_parse_u64("task", number, 0, UINT32_MAX, &task, NULL) < 0 || task >= tasks)
+		return number; // with Slurm that is a file's name
+	return task == env_number(start, "SLURM_PROCID") ? NULL : "/dev/null";
+}
+
+// "<in.%t", ">out.%t", ">>out.%t"
+static int take_file(const struct taskenv *facts, struct vc_exec_start *start, const char *name, struct vc_exec_file *ret,
+		     struct vc_error *err)
+{
+	const char *text = vc_exec_getenv(start, name);
+	const struct iofile_facts f = {
+		.job = vc_exec_getenv(start, "SLURM_JOB_ID"),
+		.step = vc_exec_getenv(start, "SLURM_STEP_ID"),
+		.array_job = vc_exec_getenv(start, "SLURM_ARRAY_JOB_ID"),
+		.array_task = vc_exec_getenv(start, "SLURM_ARRAY_TASK_ID"),
+		.user = facts->user,
+		.name = vc_exec_getenv(start, "SLURM_JOB_NAME"),
+		.task = vc_exec_getenv(start, "SLURM_PROCID"),
+		.node = facts->member,
+		.node_id = vc_exec_getenv(start, "SLURM_NODEID"),
+	};
+	if (!text)
+		return 0;
+	size_t arrows = strspn(text, "<>");
+	const char *pattern = text + arrows;
+	if (iofile_kind(pattern) == IOFILE_TASK)
+		pattern = file_of_one(start, pattern);
+	ret->flags = *text == '<' ? O_RDONLY : O_WRONLY | O_CREAT | O_APPEND | (arrows == 1 ? O_TRUNC : 0);
+	if (pattern && iofile_path(pattern, &f, &ret->path, err) < 0)
+		return -1;
+	return vc_exec_setenv(start, name, NULL, err);
+}
+
+static int take_files(const struct taskenv *facts, struct vc_exec_start *start, struct vc_error *err)
+{
+	static const char *const names[] = {TASKENV_STDIN, TASKENV_STDOUT, TASKENV_STDERR};
+	for (size_t i = 0; i < VC_ARRAY_LEN(names); i++) {
+		if (take_file(facts, start, names[i], &start->files[i], err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+// The line's words, then what the command line has behind the file.
+static int take_programs(struct vc_exec_start *start, struct vc_error *err)
+{
+	const char *text = vc_exec_getenv(start, TASKENV_PROGRAMS);
+	uint64_t rank = env_number(start, "SLURM_PROCID");
+	char **words = NULL;
+	if (!text)
+		return 0;
+	if (rank == UINT64_MAX)
+		return vc_error_set(err, VC_EUSER, "--multi-prog: this is no task of a step");
+	if (multiprog_argv(text, (uint32_t)rank, &words, err) < 0)
+		return -1;
+	size_t n = vc_strv_len(words), rest = vc_strv_len(start->argv) - 1; // argv[0] is the file
+	char **argv = reallocarray(words, n + rest + 1, sizeof(*argv));
+	if (!argv) {
+		vc_strv_free(words);
+		return vc_error_errno(err, "--multi-prog");
+	}
+	memcpy(argv + n, start->argv + 1, rest * sizeof(*argv));
+	argv[n + rest] = NULL;
+	start->argv[1] = NULL; // the rest is in argv
+	vc_strv_free(start->argv);
+	start->argv = argv;
+	return vc_exec_setenv(start, TASKENV_PROGRAMS, NULL, err);
+}
+
 // --- what the cluster adds -------------------------------------------------------------------------------------
 
 static int set_default(struct vc_exec_start *start, const char *name, const char *value, struct vc_error *err)
@@ -206,7 +290,8 @@ static int set_site(char *const *site, struct vc_exec_start *start, struct vc_er
 
 int taskenv_apply(const struct taskenv *facts, struct vc_exec_start *start, struct vc_error *err)
 {
-	if (unpass(start, err) < 0 || take_cwd(start, err) < 0 || set_facts(facts, start, err) < 0 || set_path(start, err) < 0 ||
+	if (unpass(start, err) < 0 || take_cwd(start, err) < 0 || take_files(facts, start, err) < 0 ||
+	    take_programs(start, err) < 0 || set_facts(facts, start, err) < 0 || set_path(start, err) < 0 ||
 	    set_default(start, "HOME", facts->home, err) < 0 || set_default(start, "USER", facts->user, err) < 0 ||
 	    set_default(start, "LOGNAME", facts->user, err) < 0 || set_default(start, "SHELL", facts->shell, err) < 0 ||
 	    set_site(facts->site, start, err) < 0 || set_default(start, "LD_PRELOAD", facts->preload, err) < 0 ||

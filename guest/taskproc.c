@@ -37,12 +37,14 @@
 #define PMIX_BACKLOG 8 // one is wanted; strangers may be in front of it
 #define KILL_PASSES 8 // a tree that forks while it is killed is caught in a later pass
 
-enum step { STEP_SESSION, STEP_CGROUP, STEP_GROUPS, STEP_IDENTITY, STEP_CWD, STEP_EXEC };
+enum step { STEP_SESSION, STEP_CGROUP, STEP_GROUPS, STEP_IDENTITY, STEP_CWD, STEP_STDIN, STEP_STDOUT, STEP_STDERR, STEP_EXEC };
 
 static const char *const step_names[] = {
 	[STEP_SESSION] = "cannot start a session",	[STEP_CGROUP] = "cannot enter the task's cgroup",
 	[STEP_GROUPS] = "cannot set groups",	[STEP_IDENTITY] = "cannot become the job's user",
-	[STEP_CWD] = "cannot enter the directory", [STEP_EXEC] = "cannot run",
+	[STEP_CWD] = "cannot enter the directory", [STEP_STDIN] = "--input: cannot open",
+	[STEP_STDOUT] = "--output: cannot open", [STEP_STDERR] = "--error: cannot open",
+	[STEP_EXEC] = "cannot run",
 };
 
 struct report {
@@ -222,6 +224,20 @@ static void child_streams(const struct streams *st)
 	}
 }
 
+// As the user, in the task's directory. What would make open() wait (a FIFO that nobody reads) fails: the parent waits for us.
+static void child_files(const struct vc_exec_start *st, int report)
+{
+	for (int i = 0; i < 3; i++) {
+		const struct vc_exec_file *f = &st->files[i];
+		if (!f->path || st->pty)
+			continue;
+		int fd = open(f->path, f->flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+		if (fd < 0 || fcntl(fd, F_SETFL, f->flags & O_APPEND) < 0 || dup2(fd, i) < 0)
+			child_fail(report, STEP_STDIN + (unsigned)i);
+		close(fd);
+	}
+}
+
 // Tries the candidates in order, as execvp does, and keeps the most telling error.
 static void child_exec(char *const *paths, char *const *argv, char *const *env)
 {
@@ -262,6 +278,7 @@ static _Noreturn void child_run(const struct child *c)
 	umask(start->umask);
 	if (chdir(c->conf->cwd) < 0)
 		child_fail(c->report, STEP_CWD);
+	child_files(start, c->report);
 	close_range(3, UINT_MAX, CLOSE_RANGE_CLOEXEC);
 	if (c->st->pmi_child >= 0)
 		fcntl(c->st->pmi_child, F_SETFD, 0);
@@ -297,6 +314,8 @@ static char **candidates(const struct taskproc_conf *conf)
 static int explain(const struct taskproc_conf *conf, const struct report *r, int *ret_status, struct vc_error *err)
 {
 	const char *what = r->step == STEP_CWD ? conf->cwd : r->step == STEP_EXEC ? conf->start->argv[0] : "";
+	if (r->step >= STEP_STDIN && r->step <= STEP_STDERR)
+		what = conf->start->files[r->step - STEP_STDIN].path;
 	const char *space = *what ? " " : "";
 	*ret_status = 1;
 	if (r->step == STEP_EXEC)

@@ -3,6 +3,7 @@
 #include "guest/tasks.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "guest/iofile.h"
 #include "guest/members.h"
 #include "guest/preload.h"
 #include "guest/taskenv.h"
@@ -31,6 +33,7 @@ struct tasks {
 	struct agent *a;
 	struct taskrun *host, *rsh;
 	struct preload preload;
+	struct iofile_seen files; // that tasks of steps have emptied
 };
 
 // The far end of one vcrsh connection: a route of the rsh taskrun.
@@ -181,6 +184,24 @@ static void failed(void *ctx, uint64_t session, const struct taskrun_identity *i
 		 (uint64_t)info.totalram * info.mem_unit >> 20, killed, killed == 1 ? "" : "es");
 }
 
+static int share_files(struct tasks *t, struct vc_exec_start *start, struct vc_error *err)
+{
+	const char *job = vc_exec_getenv(start, "SLURM_JOB_ID"), *step = vc_exec_getenv(start, "SLURM_STEP_ID");
+	for (size_t i = 0; i < VC_ARRAY_LEN(start->files); i++) {
+		struct vc_exec_file *f = &start->files[i];
+		vc_autofree char *key = NULL;
+		if (!f->path || !(f->flags & O_TRUNC))
+			continue;
+		if (asprintf(&key, "%s.%s %s %s", job ? job : "", step ? step : "", start->cwd ? start->cwd : "", f->path) < 0) {
+			key = NULL;
+			return vc_error_errno(err, "%s", f->path);
+		}
+		if (!iofile_first(&t->files, key))
+			f->flags &= ~O_TRUNC;
+	}
+	return 0;
+}
+
 static int prepare(void *ctx, uint64_t session, const struct taskrun_identity *id, struct vc_exec_start *start,
 		   struct vc_error *err)
 {
@@ -199,7 +220,7 @@ static int prepare(void *ctx, uint64_t session, const struct taskrun_identity *i
 		.shared_cpus = t->a->setup->shared_cpus,
 	};
 	(void)session;
-	return taskenv_apply(&facts, start, err);
+	return taskenv_apply(&facts, start, err) < 0 ? -1 : share_files(t, start, err);
 }
 
 static const struct taskrun_ops host_ops = {

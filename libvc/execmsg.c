@@ -420,6 +420,8 @@ void vc_exec_start_clear(struct vc_exec_start *st)
 	free(st->cpus);
 	free(st->term);
 	free(st->script);
+	for (size_t i = 0; i < VC_ARRAY_LEN(st->files); i++)
+		free(st->files[i].path);
 	*st = (struct vc_exec_start){0};
 }
 

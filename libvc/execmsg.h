@@ -33,6 +33,12 @@ struct vc_exec_rlimit {
 	uint64_t soft, hard; // UINT64_MAX: unlimited
 };
 
+// A file in place of a standard stream: the task's own process opens it.
+struct vc_exec_file {
+	char *path; // from the task's directory; NULL: the stream
+	int flags;  // of open(2)
+};
+
 struct vc_exec_start {
 	char **argv; // NULL-terminated, at least one
 	char **env;  // NULL-terminated "K=V"
@@ -50,6 +56,7 @@ struct vc_exec_start {
 	bool stdin_open; // false: the task reads /dev/null
 	bool pmi;	 // the task gets a socket for PMI, named by PMI_FD: channel VC_CH_PMI
 	bool pmix;	 // the same channel is its connection to the PMIx server that PMIX_SERVER_URI* names
+	struct vc_exec_file files[3]; // by descriptor; made where the task starts, no part of the message. Not with pty
 };
 
 struct vc_execmsg {

@@ -12,10 +12,10 @@
 #include <sys/resource.h>
 
 #include "libvc/cleanup.h"
+#include "libvc/multiprog.h"
 #include "libvc/parse.h"
 #include "libvc/taskref.h"
 #include "plugins/decide.h"
-#include "plugins/multiprog.h"
 #include "plugins/plugin.h"
 
 #define STEP_BATCH 0xfffffffbu // SLURM_BATCH_SCRIPT of slurm/slurm.h
@@ -63,6 +63,12 @@ static const char *env_get(char *const *env, const char *name)
 	return NULL;
 }
 
+// The user's own to forge: it only ends the looking for programs in a text, and the task is vcexec either way.
+static bool from_guest(const struct task *t)
+{
+	return env_get(t->env, VC_TASKREF_GUEST_ENV) != NULL;
+}
+
 static void get_facts(const struct plugin *p, struct task *t, struct task_facts *facts)
 {
 	const char *program = t->argc > 0 ? t->argv[0] : NULL;
@@ -83,7 +89,7 @@ static void get_facts(const struct plugin *p, struct task *t, struct task_facts 
 	if (!facts->asked && !facts->marked)
 		return; // plain jobs pay for nothing more
 	facts->multiprog = !facts->batch && t->argc >= 2 && multiprog_possible(t->argv[1]);
-	facts->wrapped = facts->multiprog && multiprog_is_wrapped(t->argv[1], p->args.vcexec);
+	facts->wrapped = facts->multiprog && !from_guest(t) && multiprog_is_wrapped(t->argv[1], p->args.vcexec);
 }
 
 static int set_taskref(const struct plugin *p, spank_t sp, const struct task *t, struct vc_error *err)
@@ -155,8 +161,8 @@ static int find_program(struct task *t, struct vc_error *err)
 {
 	vc_autostrv char **first = NULL;
 	size_t n = 0;
-	bool file = multiprog_is_file(t->argv[0], t->argv[1]);
-	if ((file || access(t->argv[0], X_OK) != 0) && multiprog_argv(t->argv[1], t->rank, &first, err) < 0 && file)
+	bool file = multiprog_is_file(t->argv[0], t->argv[1]), maybe = file || access(t->argv[0], X_OK) != 0;
+	if (maybe && !from_guest(t) && multiprog_argv(t->argv[1], t->rank, &first, err) < 0 && file)
 		return -1;
 	char **program = t->program = calloc(vc_strv_len(first) + vc_strv_len(t->argv) + 1, sizeof(*t->program));
 	if (!program)

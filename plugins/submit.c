@@ -14,7 +14,7 @@
 #include "libvc/cleanup.h"
 #include "libvc/client.h"
 #include "libvc/json.h"
-#include "plugins/multiprog.h"
+#include "libvc/multiprog.h"
 #include "plugins/plugin.h"
 
 #define SLURM_OPTION_PREFIX "SLURM_SPANK__SLURM_SPANK_OPTION_vcluster_" // + the option's name, '_' for '-'

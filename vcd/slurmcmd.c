@@ -9,10 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/iofile.h"
 #include "guest/taskenv.h"
 #include "libvc/cleanup.h"
 #include "libvc/hostlist.h"
+#include "libvc/multiprog.h"
 #include "libvc/parse.h"
+#include "libvc/taskref.h"
 
 #define VALUE_MAX 4096u	    // bytes of a SLURM_ variable that srun reads
 #define EXPORT_NAMES_MAX 256u // items of --export
@@ -141,14 +144,31 @@ static int not_ours(const struct plan *plan, const char *tool, const char *what,
 			    tool, what, plan->key.job);
 }
 
+// Files of tasks are opened where these run, others by the guest's own srun: the real one opens none, on this host.
+static int check_streams(const struct slurmopt_request *r, struct vc_error *err)
+{
+	static const char *const options[] = {"input", "output", "error"};
+	for (size_t i = 0; i < VC_ARRAY_LEN(options); i++) {
+		const char *value = slurmopt_get(r, options[i]);
+		if (iofile_kind(value) == IOFILE_ONE)
+			return vc_error_set(err, VC_EPROTO, "srun: --%s=%.64s: files are the guest's to open", options[i], value);
+	}
+	return 0;
+}
+
 static int srun_extra(const struct plan *plan, struct slurmopt_request *r, struct vec *out, struct vc_error *err)
 {
 	static const char *const lists[] = {"nodelist", "exclude"};
+	const char *job = slurmopt_get(r, "jobid");
+	if (job && !is_this_job(plan, job))
+		return not_ours(plan, "srun", job, err);
 	for (size_t i = 0; i < VC_ARRAY_LEN(lists); i++) {
 		const char *list = slurmopt_get(r, lists[i]);
 		if (list && add_nodelist(plan, lists[i], list, out, err) < 0)
 			return -1;
 	}
+	if (check_streams(r, err) < 0)
+		return -1;
 	return vec_addf(out, err, "--jobid=%u", plan->key.job) < 0 || vec_addf(out, err, "--chdir=/") < 0 ||
 			       vec_addf(out, err, "--export=ALL") < 0
 		       ? -1
@@ -194,8 +214,6 @@ static int squeue_extra(const struct plan *plan, struct slurmopt_request *r, str
 
 static int scontrol_extra(const struct plan *plan, struct slurmopt_request *r, struct vec *out, struct vc_error *err)
 {
-	if (slurmopt_get(r, "version") && r->n_rest == 0)
-		return 0;
 	if (r->n_rest < 2 || strcmp(r->rest[0], "show") != 0 || (strcmp(r->rest[1], "job") != 0 && strcmp(r->rest[1], "jobs") != 0))
 		return vc_error_set(err, VC_EDENIED,
 				    "scontrol: only 'show job' and 'show hostnames' are possible in a virtual cluster");
@@ -213,13 +231,21 @@ static int (*const extras[SLURMOPT_TOOLS])(const struct plan *, struct slurmopt_
 	[SLURMOPT_SCONTROL] = scontrol_extra,
 };
 
+static int add_extra(const struct plan *plan, struct slurmopt_request *r, struct vec *out, struct vc_error *err)
+{
+	if (!slurmopt_get(r, "version"))
+		return extras[r->tool](plan, r, out, err);
+	r->n_rest = 0;
+	return 0;
+}
+
 // --- environment -----------------------------------------------------------------------------------------------
 
 static int fixed_env(const struct plan *plan, const struct slurmcmd_conf *conf, struct vec *env, struct vc_error *err)
 {
 	if (vec_addf(env, err, "PATH=%s", SLURMCMD_NO_PATH) < 0 || vec_addf(env, err, "HOME=%s", plan->owner.home) < 0 ||
 	    vec_addf(env, err, "USER=%s", plan->owner.user) < 0 || vec_addf(env, err, "LOGNAME=%s", plan->owner.user) < 0 ||
-	    vec_addf(env, err, "SLURM_JOB_ID=%u", plan->key.job) < 0 || vec_addf(env, err, "SLURM_JOBID=%u", plan->key.job) < 0)
+	    vec_addf(env, err, VC_TASKREF_GUEST_ENV "=1") < 0 || vec_addf(env, err, "SLURM_JOB_ID=%u", plan->key.job) < 0 || vec_addf(env, err, "SLURM_JOBID=%u", plan->key.job) < 0)
 		return -1;
 	return conf->slurm_conf ? vec_addf(env, err, "SLURM_CONF=%s", conf->slurm_conf) : 0;
 }
@@ -319,6 +345,26 @@ static const char *find_var(char *const *vars, const char *name)
 	return NULL;
 }
 
+// For the tasks' own machines: nothing of it is opened or run here.
+static int step_env(const struct slurmopt_request *r, char *const *vars, struct vec *env, struct vc_error *err)
+{
+	static const struct {
+		const char *option, *name;
+	} files[] = {{"input", TASKENV_STDIN}, {"output", TASKENV_STDOUT}, {"error", TASKENV_STDERR}};
+	const char *text = find_var(vars, TASKENV_PROGRAMS), *mode = slurmopt_get(r, "open-mode");
+	const char *arrow = mode && mode[0] == 'a' ? ">>" : ">";
+	for (size_t i = 0; i < VC_ARRAY_LEN(files); i++) {
+		const char *value = slurmopt_get(r, files[i].option);
+		if (iofile_kind(value) != IOFILE_ALL && vec_addf(env, err, "%s=%s%s", files[i].name, i == 0 ? "<" : arrow, value) < 0)
+			return -1;
+	}
+	if (!slurmopt_get(r, "multi-prog"))
+		return 0;
+	if (!text || strnlen(text, MULTIPROG_TEXT_MAX + 1) > MULTIPROG_TEXT_MAX)
+		return vc_error_set(err, VC_EUSER, "srun: --multi-prog: the file has more than %d bytes", MULTIPROG_TEXT_MAX);
+	return vec_addf(env, err, TASKENV_PROGRAMS "=%s", text);
+}
+
 static int build_env(const struct plan *plan, const struct slurmcmd_conf *conf, const struct slurmopt_request *r,
 		     const struct vc_exec_start *start, struct vec *env, struct vc_error *err)
 {
@@ -337,7 +383,7 @@ static int build_env(const struct plan *plan, const struct slurmcmd_conf *conf, 
 	}
 	int rc = guest_env(&e, start->env, start->cwd, env, err);
 	vc_strv_free(e.names);
-	return rc;
+	return rc < 0 ? -1 : step_env(r, start->env, env, err);
 }
 
 // --- all together ----------------------------------------------------------------------------------------------
@@ -365,7 +411,7 @@ int slurmcmd_build(const struct plan *plan, const struct slurmcmd_conf *conf, en
 		return vc_error_set(err, VC_EPROTO, "the session is for %s only", slurmopt_tool_name(tool));
 	if (start->script || (start->pty && tool != SLURMOPT_SRUN))
 		return vc_error_set(err, VC_EPROTO, "%s takes neither a script nor a terminal", slurmopt_tool_name(tool));
-	if (slurmopt_parse(tool, start->argv, &r, err) < 0 || extras[tool](plan, &r, &extra, err) < 0 ||
+	if (slurmopt_parse(tool, start->argv, &r, err) < 0 || add_extra(plan, &r, &extra, err) < 0 ||
 	    build_env(plan, conf, &r, start, &env, err) < 0)
 		return -1;
 	vc_autofree char *program = NULL, *cwd = strdup("/");

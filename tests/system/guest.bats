@@ -129,6 +129,15 @@ fake_slurm() {
     [ "$output" = $'through\n42\nsrun --jobid=123 --chdir=/ --export=ALL -- fail' ]
 }
 
+@test "srun: what tasks open and run is told to the tasks, and the real srun gets none of it" {
+    fake_slurm
+    run --separate-stderr vm_host --slurm-bin "$WORK/slurm" 0 2 'printf "0 true\n* /bin/sh -c x\n" >m; srun -o o.%t -e 1 -i i.%n --multi-prog m a; rm m'
+    [ "${lines[0]}" = "srun --jobid=123 --chdir=/ --export=ALL -- m a" ]
+    [[ $output == *$'\nVCLUSTER_PROGRAMS=0 true\n'* && $output == *$'* /bin/sh -c x\n'* ]]
+    output+=$'\n'
+    [[ $output == *$'\nVCLUSTER_STDOUT=>o.%t\n'* && $output == *$'\nVCLUSTER_STDERR=>1\n'* && $output == *$'\nVCLUSTER_STDIN=<i.%n\n'* ]]
+}
+
 @test "Slurm's commands act on this job only and refuse the rest with a reason" {
     fake_slurm
     run vm_host --slurm-bin "$WORK/slurm" 0 2 'squeue | head -n1; scontrol show job | head -n1; scancel 123.0 | head -n1
@@ -138,7 +147,7 @@ fake_slurm() {
     [[ $output == *"scontrol show job 123"* ]]
     [[ $output == *"scancel 123.0"* ]]
     [[ $output == *"scancel: '124' is not possible here"* ]]
-    [[ $output == *"srun: --jobid is not possible in a virtual cluster"* ]]
+    [[ $output == *"srun: '5' is not possible here: this virtual cluster may only act on its own job 123"* ]]
     [[ $output == *"srun: --prolog is not possible in a virtual cluster: it would run a program on the host"* ]]
     [[ $output == *"scontrol: only 'show job' and 'show hostnames'"* ]]
     [[ $output == *$'n1\nn2\nx'* ]]

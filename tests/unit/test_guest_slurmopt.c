@@ -35,6 +35,10 @@ static void taken(void **state)
 		{"srun --pty -- bash -l", "srun --pty -- bash -l"},
 		{"srun --ntasks-per-no=2 a", "srun --ntasks-per-node=2 -- a"}, // a prefix that fits one
 		{"srun", "srun"},
+		{"srun --multi-prog -n2 m.conf x", "srun --multi-prog --ntasks=2 -- m.conf x"},
+		{"srun --gres=none --mpi=list --test-only a", "srun --gres=none --mpi=list --test-only -- a"},
+		{"srun -h --usage", "srun"},
+		{"srun -p debug -A acc --hold -d afterok:3 -I5 -k -C a&b a", "srun --immediate=5 --no-kill --constraint=a&b -- a"},
 		{"scancel 12 -s TERM", "scancel --signal=TERM -- 12"},
 		{"scancel --signal=USR1 -b 12.3", "scancel --signal=USR1 --batch -- 12.3"},
 		{"squeue -h -o %i", "squeue --noheader --format=%i"},
@@ -65,10 +69,11 @@ static void refused(void **state)
 	static const struct {
 		const char *line, *says;
 	} cases[] = {
-		{"srun --jobid=5 a", "own job"},
-		{"srun --jobid 5 a", "own job"},
-		{"srun -p debug a", "resources"},
-		{"srun --multi-prog conf", "one step per program"},
+		{"srun -M x a", "own job"},
+		{"srun --jobid=;id a", "the job's id"},
+		{"srun -C $(id) a", "features"},
+		{"srun --multi-prog=x conf", "no value"},
+		{"srun --open-mode=x a", "append or truncate"},
 		{"srun --prolog=/tmp/x a", "on the host"},
 		{"srun --task-prolog=/tmp/x a", "on the host"},
 		{"srun --epilog=x a", "on the host"},
@@ -130,6 +135,33 @@ static void tools(void **state)
 	assert_int_equal(slurmopt_tool_from_name("", &tool, NULL), -1);
 }
 
+// Each option once, what it wants or why it is refused, and no line is wider than a terminal.
+static void help(void **state)
+{
+	(void)state;
+	for (int tool = 0; tool < SLURMOPT_TOOLS; tool++) {
+		vc_autofree char *text = NULL, *brief = NULL;
+		size_t len;
+		FILE *out = open_memstream(&text, &len);
+		slurmopt_help((enum slurmopt_tool)tool, false, out);
+		fclose(out);
+		out = open_memstream(&brief, &len);
+		slurmopt_help((enum slurmopt_tool)tool, true, out);
+		fclose(out);
+		assert_int_equal(strchr(brief, '\n') - brief, strlen(brief) - 1);
+		assert_int_equal(strncmp(text, brief, strlen(brief)), 0);
+		for (const char *p = text; *p; p += strcspn(p, "\n") + 1)
+			assert_true(strcspn(p, "\n") <= 80);
+		assert_contains(text, "--version");
+		assert_contains(text, "Not possible here");
+		if (tool == SLURMOPT_SRUN) {
+			assert_contains(text, "\n  -n, --ntasks=VALUE ");
+			assert_contains(text, "\n      --multi-prog\n");
+			assert_contains(strstr(text, "Not possible"), "--uid=VALUE");
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -137,6 +169,7 @@ int main(void)
 		cmocka_unit_test(refused),
 		cmocka_unit_test(bounded),
 		cmocka_unit_test(tools),
+		cmocka_unit_test(help),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 // A task's environment in a guest: defaults, the user's own values, the way back from the host's real srun.
 #include "tests/unit/test.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 
 #include "guest/taskenv.h"
@@ -118,6 +119,73 @@ static void back_from_the_host(void **state)
 	vc_exec_start_clear(&s);
 }
 
+// What a guest's srun said of files and programs is done, and no task sees a word of it.
+static void files_of_a_step(void **state)
+{
+	static const char *const env[] = {"SLURM_JOB_ID=12", "SLURM_STEP_ID=4", "SLURM_PROCID=3", "SLURM_NODEID=1", "SLURM_JOB_NAME=x",
+					  "VCLUSTER_PASS_SLURM_PROCID=0", "VCLUSTER_STDIN=</in.%t", "VCLUSTER_STDOUT=>out.%2t.%N.%n",
+					  "VCLUSTER_STDERR=>>%u.%J", NULL};
+	struct vc_exec_start s;
+	(void)state;
+	make(&s, env);
+	assert_int_equal(taskenv_apply(&facts, &s, NULL), 0);
+	assert_string_equal(s.files[0].path, "/in.3");
+	assert_int_equal(s.files[0].flags, O_RDONLY);
+	assert_string_equal(s.files[1].path, "out.03.vc1-1.1");
+	assert_int_equal(s.files[1].flags, O_WRONLY | O_CREAT | O_APPEND | O_TRUNC);
+	assert_string_equal(s.files[2].path, "alice.12.4");
+	assert_int_equal(s.files[2].flags, O_WRONLY | O_CREAT | O_APPEND);
+	for (size_t i = 0; s.env[i]; i++)
+		assert_null(strstr(s.env[i], "VCLUSTER_STD"));
+	vc_exec_start_clear(&s);
+}
+
+// -o 1 -i 0 -e 2 of a step of two tasks, as task 1.
+static void streams_of_one_task(void **state)
+{
+	static const char *const env[] = {"SLURM_STEP_NUM_TASKS=2", "SLURM_PROCID=1", "VCLUSTER_STDIN=<0", "VCLUSTER_STDOUT=>1",
+					  "VCLUSTER_STDERR=>2", NULL};
+	struct vc_exec_start s;
+	(void)state;
+	make(&s, env);
+	assert_int_equal(taskenv_apply(&facts, &s, NULL), 0);
+	assert_string_equal(s.files[0].path, "/dev/null");
+	assert_null(s.files[1].path); // its own
+	assert_string_equal(s.files[2].path, "2"); // no task
+	vc_exec_start_clear(&s);
+}
+
+static void program_of(const char *rank, const char *text, const char *want)
+{
+	static char *const words[] = {(char *)(uintptr_t) "m.conf", (char *)(uintptr_t) "more", NULL};
+	char got[VC_ERROR_TEXT_MAX] = "";
+	const char *const env[] = {text, rank, NULL};
+	struct vc_exec_start s;
+	struct vc_error err = VC_ERROR_INIT;
+	make(&s, env);
+	s.argv = calloc(3, sizeof(*s.argv));
+	for (size_t i = 0; words[i]; i++)
+		s.argv[i] = strdup(words[i]);
+	if (taskenv_apply(&facts, &s, &err) < 0)
+		snprintf(got, sizeof(got), "%s", err.text);
+	else
+		assert_null(vc_exec_getenv(&s, TASKENV_PROGRAMS));
+	for (size_t i = 0; !*err.text && s.argv[i]; i++)
+		snprintf(got + strlen(got), sizeof(got) - strlen(got), "<%s>", s.argv[i]);
+	assert_contains(got, want);
+	vc_exec_start_clear(&s);
+}
+
+static void program_of_a_task(void **state)
+{
+	(void)state;
+	program_of("SLURM_PROCID=1", "VCLUSTER_PROGRAMS=0 a\n1-2 b 'c d' %t %o\n", "<b><c d><1><0><more>");
+	program_of("SLURM_PROCID=0", "VCLUSTER_PROGRAMS=* a\n", "<a><more>");
+	program_of("SLURM_PROCID=3", "VCLUSTER_PROGRAMS=0 a\n", "no program for task 3");
+	program_of("SLURM_PROCID=x", "VCLUSTER_PROGRAMS=0 a\n", "no task of a step");
+	program_of("X=y", "VCLUSTER_PROGRAMS=0 a\n", "no task of a step");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -125,6 +193,9 @@ int main(void)
 		cmocka_unit_test(nothing_given),
 		cmocka_unit_test(shared_cpus),
 		cmocka_unit_test(back_from_the_host),
+		cmocka_unit_test(files_of_a_step),
+		cmocka_unit_test(streams_of_one_task),
+		cmocka_unit_test(program_of_a_task),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

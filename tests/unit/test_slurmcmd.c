@@ -66,6 +66,15 @@ static void commands(void **state)
 		{"srun -w vc12-2 a", "/usr/bin/srun --nodelist=n2" TAIL "a"},
 		{"srun -x n[1-2] a", "/usr/bin/srun --exclude=n[1-2]" TAIL "a"},
 		{"srun --export=NONE a", "/usr/bin/srun" TAIL "a"},
+		{"srun --multi-prog m.conf a", "/usr/bin/srun" TAIL "m.conf a"},
+		{"srun --jobid=12 a", "/usr/bin/srun" TAIL "a"},
+		{"srun -o 1 -i 0 --error=all a", "/usr/bin/srun" TAIL "a"},
+		{"srun -o o.%t -e /etc/%n --open-mode=append a", "/usr/bin/srun" TAIL "a"},
+		{"srun --gres=none --test-only a", "/usr/bin/srun --gres=none --test-only" TAIL "a"},
+		{"srun --version -w n9 a", "/usr/bin/srun --version"},
+		{"srun --mpi=list", "/usr/bin/srun --mpi=list --jobid=12 --chdir=/ --export=ALL"},
+		{"scancel -V 13", "/usr/bin/scancel --version"},
+		{"squeue --version", "/usr/bin/squeue --version"},
 		{"scancel 12", "/usr/bin/scancel 12"},
 		{"scancel -s USR1 12.0 12", "/usr/bin/scancel --signal=USR1 12.0 12"},
 		{"squeue", "/usr/bin/squeue --jobs=12"},
@@ -75,12 +84,13 @@ static void commands(void **state)
 		{"scontrol show job", "/usr/bin/scontrol show job 12"},
 		{"scontrol -o show job 12", "/usr/bin/scontrol --oneliner show job 12"},
 	};
+	static const char *const env[] = {"VCLUSTER_PROGRAMS=* /bin/id", NULL};
 	(void)state;
 	for (size_t i = 0; i < VC_ARRAY_LEN(cases); i++) {
 		struct vc_exec_start s;
 		struct vc_error err = VC_ERROR_INIT;
 		char text[512];
-		if (build(cases[i].line, NULL, &s, &err) < 0)
+		if (build(cases[i].line, env, &s, &err) < 0)
 			fail_msg("%s: %s", cases[i].line, err.text);
 		joined(s.argv, text, sizeof(text));
 		assert_string_equal(text, cases[i].want);
@@ -112,6 +122,12 @@ static void refused(void **state)
 		{"srun -w vc12-0 a", "shares its host"},
 		{"srun --jobid=13 a", "own job"},
 		{"srun --export==x a", "not a variable"},
+		{"srun -o /etc/passwd a", "the guest's to open"},
+		{"srun -i /etc/shadow a", "the guest's to open"},
+		{"srun -e none a", "the guest's to open"},
+		{"srun -o o.%j a", "the guest's to open"},
+		{"srun --multi-prog m.conf", "--multi-prog"}, // without its text
+		{"srun --gres=gpu a", "no such devices"},
 	};
 	(void)state;
 	for (size_t i = 0; i < VC_ARRAY_LEN(cases); i++) {
@@ -145,7 +161,8 @@ static void environment(void **state)
 {
 	static const char *const env[] = {"LD_PRELOAD=/home/alice/evil.so", "PATH=/evil", "SLURM_CONF=/evil", "SLURM_JOB_ID=99",
 					  "SLURM_NTASKS=4",	"SLURM_NTASKS_PER_NODE=\x01", "SLURM_PROLOG=/evil", "GCONV_PATH=/evil",
-					  "SLURM_SPANK_X=1",	"VCLUSTER_RANK=0",   "FOO=bar", "novalue", "=x", NULL};
+					  "SLURM_SPANK_X=1",	"VCLUSTER_RANK=0",   "VCLUSTER_STDOUT=>/etc/x", "VCLUSTER_PROGRAMS=* x",
+					  "FOO=bar", "novalue", "=x", NULL};
 	struct vc_exec_start s;
 	char text[2048];
 	(void)state;
@@ -153,7 +170,7 @@ static void environment(void **state)
 	for (size_t i = 0; s.env[i]; i++) {
 		static const char *const own[] = {"PATH=/var/empty", "HOME=/home/alice", "USER=alice", "LOGNAME=alice",
 						  "SLURM_JOB_ID=12", "SLURM_JOBID=12", "SLURM_CONF=/etc/slurm/slurm.conf",
-						  "SLURM_NTASKS=4",  "VCLUSTER_CWD=/guest/dir"};
+						  "SLURM_NTASKS=4",  "VCLUSTER_CWD=/guest/dir", "VCEXEC_GUEST=1"};
 		bool known = !strncmp(s.env[i], "VCLUSTER_PASS_", 14);
 		for (size_t j = 0; j < VC_ARRAY_LEN(own); j++)
 			known = known || !strcmp(own[j], s.env[i]);
@@ -193,11 +210,47 @@ static void exported(void **state)
 	}
 }
 
+static const char *value_of(char *const *env, const char *name)
+{
+	size_t n = strlen(name);
+	for (; *env; env++) {
+		if (!strncmp(*env, name, n) && (*env)[n] == '=')
+			return *env + n + 1;
+	}
+	return NULL;
+}
+
+// What tasks' machines are to open and to run is told to them, and to nobody here.
+static void for_the_tasks(void **state)
+{
+	static char text[10 + 8 + 1 + 60001];
+	static const char *const env[] = {"VCLUSTER_PROGRAMS=0 a\n1 b\n", NULL}, *const large[] = {text, NULL};
+	struct vc_exec_start s;
+	struct vc_error err = VC_ERROR_INIT;
+	(void)state;
+	assert_int_equal(build("srun -i in.%t -o out.%t -e err.%N --multi-prog m.conf", env, &s, NULL), 0);
+	assert_string_equal(value_of(s.env, "VCLUSTER_STDIN"), "<in.%t");
+	assert_string_equal(value_of(s.env, "VCLUSTER_STDOUT"), ">out.%t");
+	assert_string_equal(value_of(s.env, "VCLUSTER_STDERR"), ">err.%N");
+	assert_string_equal(value_of(s.env, "VCLUSTER_PROGRAMS"), "0 a\n1 b\n");
+	vc_exec_start_clear(&s);
+	assert_int_equal(build("srun -o out.%t --open-mode=append -e 3 -i all a", env, &s, NULL), 0);
+	assert_string_equal(value_of(s.env, "VCLUSTER_STDOUT"), ">>out.%t");
+	assert_null(value_of(s.env, "VCLUSTER_PROGRAMS"));
+	assert_string_equal(value_of(s.env, "VCLUSTER_STDERR"), ">>3");
+	assert_null(value_of(s.env, "VCLUSTER_STDIN"));
+	vc_exec_start_clear(&s);
+	snprintf(text, sizeof(text), "VCLUSTER_PROGRAMS=%060001d", 0);
+	assert_int_equal(build("srun --multi-prog m.conf", large, &s, &err), -1);
+	assert_contains(err.text, "more than 60000 bytes");
+	vc_exec_start_clear(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(commands),    cmocka_unit_test(refused),  cmocka_unit_test(another_tool),
-		cmocka_unit_test(environment), cmocka_unit_test(exported),
+		cmocka_unit_test(environment), cmocka_unit_test(exported), cmocka_unit_test(for_the_tasks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -436,14 +436,17 @@ static void test_multiprog_is_executed(void **state)
 		const char *argv[4];
 		const char *file; // the text of argv[0]
 		const char *out;
+		bool guest; // VCEXEC_GUEST: the step is of a guest's own srun
 	} rows[] = {
-		{{"m.conf", "0 a\n1-2 b 'c d' %t %o\n"}, NULL, "<--><b><c d><2><1>"},
-		{{"m.conf", "2 b\n", "more", "%t"}, NULL, "<--><b><more><%t>"},
-		{{file, "* b\n"}, "* b\n", "<--><b>"},
-		{{file, "word\nx,2 b\n"}, "word\nx,2 b\n", "<--><b>"},
-		{{"/bin/echo", "2 apples"}, NULL, "<--></bin/echo><2 apples>"},
-		{{"/bin/echo", "2 apples", "more"}, NULL, "<--></bin/echo><2 apples><more>"},
-		{{"prog", "5 apples"}, NULL, "<--><prog><5 apples>"}, // of the image
+		{{"m.conf", "0 a\n1-2 b 'c d' %t %o\n"}, NULL, "<--><b><c d><2><1>", false},
+		{{"m.conf", "2 b\n", "more", "%t"}, NULL, "<--><b><more><%t>", false},
+		{{file, "* b\n"}, "* b\n", "<--><b>", false},
+		{{file, "word\nx,2 b\n"}, "word\nx,2 b\n", "<--><b>", false},
+		{{"/bin/echo", "2 apples"}, NULL, "<--></bin/echo><2 apples>", false},
+		{{"/bin/echo", "2 apples", "more"}, NULL, "<--></bin/echo><2 apples><more>", false},
+		{{"prog", "5 apples"}, NULL, "<--><prog><5 apples>", false}, // of the image
+		{{"prog", "2 apples"}, NULL, "<--><prog><2 apples>", true},
+		{{"m.conf", "2 b\n"}, NULL, "<--><m.conf><2 b\n>", true}, // where it is a lie: still vcexec
 	};
 	skip_under_valgrind(); // it sets no limit of descriptors
 	snprintf(file, sizeof(file), "%s/m.conf", dir);
@@ -457,6 +460,8 @@ static void test_multiprog_is_executed(void **state)
 		ask();
 		fake.rank = 2;
 		fake_env_set("SLURM_RLIMIT_NOFILE", "77");
+		if (rows[i].guest)
+			fake_env_set(VC_TASKREF_GUEST_ENV, "1");
 		run_in_child(argv, argc, out);
 		snprintf(expected, sizeof(expected), "%s job=123 restart=0 kind=task local=0 tasks=1 77\n", rows[i].out);
 		assert_string_equal(out, expected);

@@ -3,9 +3,9 @@
 #include "tests/unit/test.h"
 
 #include "libvc/cleanup.h"
+#include "libvc/multiprog.h"
 #include "plugins/args.h"
 #include "plugins/decide.h"
-#include "plugins/multiprog.h"
 #include "plugins/options.h"
 
 static void test_args(void **state)

@@ -82,12 +82,25 @@ static int server_authorize(void *ctx, void *route, uint64_t session, const char
 	return 0;
 }
 
+static void server_files(struct vc_exec_start *start)
+{
+	static const struct {
+		const char *name;
+		int flags;
+	} files[3] = {{"TEST_IN", O_RDONLY}, {"TEST_OUT", O_WRONLY | O_CREAT | O_APPEND | O_TRUNC}, {"TEST_ERR", O_WRONLY | O_CREAT | O_APPEND}};
+	for (size_t i = 0; i < 3; i++) {
+		const char *path = vc_exec_getenv(start, files[i].name);
+		start->files[i] = (struct vc_exec_file){path ? strdup(path) : NULL, files[i].flags};
+	}
+}
+
 static int server_prepare(void *ctx, uint64_t session, const struct taskrun_identity *id, struct vc_exec_start *start,
 			  struct vc_error *err)
 {
 	(void)ctx;
 	(void)session;
 	(void)id;
+	server_files(start);
 	return vc_exec_setenv(start, "ADDED", "by prepare", err);
 }
 
@@ -584,6 +597,63 @@ static void test_streams(void **state)
 	task_clear(&t);
 }
 
+// Files in place of streams, opened by the task: its directory, its umask, and nothing is left for the client.
+static void test_files(void **state)
+{
+	char out[96], text[64] = "";
+	(void)state;
+	snprintf(out, sizeof(out), "%s/files.out", dir);
+	setenv("TEST_IN", "/etc/hostname", 1);
+	setenv("TEST_OUT", "files.out", 1);
+	setenv("TEST_ERR", out, 1);
+	struct task t = TASK("sh", "-c", "echo one; echo two >&2; readlink /proc/self/fd/0; echo three");
+	t.cwd = dir;
+	t.input = 100000; // nobody reads it
+	umask(027);
+	task_run(&t);
+	umask(022);
+	assert_int_equal(t.wstatus, 0);
+	assert_string_equal(text_of(&t.text), "");
+	assert_string_equal(text_of(&t.errtext), "");
+	task_clear(&t);
+	struct stat st;
+	assert_int_equal(stat(out, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0640);
+	int fd = open(out, O_RDONLY);
+	assert_true(read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	assert_string_equal(text, "one\ntwo\n/etc/hostname\nthree\n");
+	unlink(out);
+	unsetenv("TEST_IN");
+	unsetenv("TEST_ERR");
+	unsetenv("TEST_OUT");
+}
+
+static void file_fails(const char *name, const char *path, const char *says)
+{
+	setenv(name, path, 1);
+	struct task t = TASK("true");
+	task_run(&t);
+	unsetenv(name);
+	assert_int_equal(WEXITSTATUS(t.wstatus), 1);
+	assert_contains(text_of(&t.errtext), says);
+	task_clear(&t);
+}
+
+// A FIFO that nobody reads must not stop the server, which waits for the task's exec.
+static void test_files_refused(void **state)
+{
+	char fifo[96];
+	(void)state;
+	snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	file_fails("TEST_OUT", fifo, "--output: cannot open");
+	file_fails("TEST_ERR", "/", "--error: cannot open /: Is a directory");
+	file_fails("TEST_IN", "/no/such", "--input: cannot open /no/such: No such file");
+	unlink(fifo);
+	assert_int_equal(status_of("exit 0"), 0);
+}
+
 static void test_binding(void **state)
 {
 	(void)state;
@@ -897,6 +967,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_status), cmocka_unit_test(test_explained),	      cmocka_unit_test(test_not_found),	  cmocka_unit_test(test_streams),
+		cmocka_unit_test(test_files),	      cmocka_unit_test(test_files_refused),
 		cmocka_unit_test(test_binding),	      cmocka_unit_test(test_pmix),	  cmocka_unit_test(test_pmix_again),	  cmocka_unit_test(test_pmix_stranger),
 		cmocka_unit_test(test_cat),	      cmocka_unit_test(test_cat_killed),  cmocka_unit_test(test_big_arguments),
 		cmocka_unit_test(test_terminal),      cmocka_unit_test(test_closed_output), cmocka_unit_test(test_closed_input),

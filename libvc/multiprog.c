@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // multi-prog files: see multiprog.h. Pure; what Slurm would complain about is an error here too.
-#include "plugins/multiprog.h"
+#include "libvc/multiprog.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

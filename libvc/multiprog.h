@@ -4,8 +4,8 @@
 // As Slurm reads it (slurmstepd's multi_prog.c): one line per set of ranks ("0-3,7" or "*", then program and arguments), a
 // backslash at its end continues a line, '#' starts a comment line, single quotes and backslashes protect, %t is the
 // rank, %o its place in the line's set. First line wins; what is no set of ranks is passed over.
-#ifndef PLUGINS_MULTIPROG_H
-#define PLUGINS_MULTIPROG_H
+#ifndef LIBVC_MULTIPROG_H
+#define LIBVC_MULTIPROG_H
 
 #include <stdbool.h>
 #include <stdint.h>
