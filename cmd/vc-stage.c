@@ -3,7 +3,8 @@
 //
 // A pipe between tar on this host and tar in the guest, which vcexec runs there: names and modes stay, contents are
 // never seen by root. Started by vcd before the job (in, --as USER drops root first) and by vcexec after the batch
-// script (out). On the way out only the names that were asked for are unpacked, whatever the guest's tar sends.
+// script (out). On the way out only the names that were asked for are unpacked, whatever the guest's tar sends. With check,
+// nothing moves: it says which files the user cannot read here, before a machine is started for them.
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,7 +26,7 @@
 
 struct stage {
 	const char *as, *job, *restart, *rank, *vcexec;
-	bool out;
+	bool out, check;
 	char **files; // NULL-terminated, absolute
 	size_t n_files;
 };
@@ -33,7 +35,9 @@ static const char usage_text[] = "Example:\n"
 				 "  vc-stage --job=123 --rank=0 in /home/alice/input.dat\n"
 				 "\n"
 				 "Usage: vc-stage [--as=USER] --job=N [--restart=N] --rank=R in|out FILE...\n"
-				 "Copies files between this host and a member of a job's virtual cluster; FILE is absolute.\n";
+				 "       vc-stage [--as=USER] check FILE...\n"
+				 "Copies files between this host and a member of a job's virtual cluster, or says\n"
+				 "which of them cannot be read here; FILE is absolute.\n";
 
 static int parse(struct stage *s, int argc, char **argv, struct vc_error *err)
 {
@@ -50,7 +54,8 @@ static int parse(struct stage *s, int argc, char **argv, struct vc_error *err)
 	}
 	const char *way = argv[optind] ? argv[optind] : "";
 	s->out = strcmp(way, "out") == 0;
-	if (!s->job || !s->rank || (!s->out && strcmp(way, "in") != 0) || !argv[optind + 1])
+	s->check = strcmp(way, "check") == 0;
+	if ((!s->check && (!s->job || !s->rank || (!s->out && strcmp(way, "in") != 0))) || !argv[optind + 1])
 		return vc_error_set(err, VC_EUSER, "job, rank, direction or files are missing\n%s", usage_text);
 	s->files = &argv[optind + 1];
 	for (; s->files[s->n_files]; s->n_files++) {
@@ -152,12 +157,40 @@ static int stage(const struct stage *s, struct vc_error *err)
 	return rc < 0 ? vc_error_wrap(err, "member %s: stage-%s", s->rank, s->out ? "out" : "in") : 0;
 }
 
+// What tar will not get: a symbolic link goes as such, wherever it leads.
+static bool is_there(const char *file)
+{
+	struct stat st;
+	if (lstat(file, &st) < 0)
+		return false;
+	return S_ISLNK(st.st_mode) || access(file, S_ISDIR(st.st_mode) ? R_OK | X_OK : R_OK) == 0;
+}
+
+static int check(const struct stage *s, struct vc_error *err)
+{
+	const char *first = NULL;
+	int why = 0;
+	size_t missing = 0;
+	for (size_t i = 0; i < s->n_files; i++) {
+		if (is_there(s->files[i]))
+			continue;
+		if (!missing++) {
+			why = errno;
+			first = s->files[i];
+		}
+	}
+	if (missing > 1)
+		return vc_error_set(err, VC_EUSER, "%s: %s; and %zu more", first, strerror(why), missing - 1);
+	return missing ? vc_error_set(err, VC_EUSER, "%s: %s", first, strerror(why)) : 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct stage s = {.restart = "0", .vcexec = VC_LIBEXECDIR "/vcexec"};
 	struct vc_error err = VC_ERROR_INIT;
 	unsetenv("VCEXEC_TASK"); // of the batch script that we follow: our vcexec takes options
-	if (parse(&s, argc, argv, &err) == 0 && (!s.as || drop_root(s.as, &err) == 0) && stage(&s, &err) == 0)
+	if (parse(&s, argc, argv, &err) == 0 && (!s.as || drop_root(s.as, &err) == 0) &&
+	    (s.check ? check(&s, &err) : stage(&s, &err)) == 0)
 		return 0;
 	fprintf(stderr, "vcluster: %s\n", err.text);
 	return 1;

@@ -5,10 +5,12 @@
 // from the environment is handed to Slurm in the variable that Slurm itself uses for option defaults, so that the
 // option also counts as set in slurmstepd. Failing here fails the command, with a message, before anything is queued.
 #include <ctype.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "libvc/buf.h"
 #include "libvc/cleanup.h"
@@ -81,6 +83,17 @@ static int resolve_files(struct vc_spec *spec, struct vc_error *err)
 	return vc_spec_resolve_files(spec, dir, err);
 }
 
+// Said at once, and no more: another job may still have to write it, and hosts may see what this one does not.
+static void say_missing(const struct vc_spec *spec)
+{
+	struct stat st;
+	for (size_t i = 0; spec->stage_in && spec->stage_in[i] && !getenv("SLURM_JOB_ID"); i++) {
+		if (lstat(spec->stage_in[i], &st) < 0)
+			slurm_info("vcluster: --vcluster-stage-in: %s: %s here; if the job's hosts lack it as well, it will fail",
+				   spec->stage_in[i], strerror(errno));
+	}
+}
+
 // The controller's vcd learns what the job is to need, and builds it and brings it to hosts while the job is queued. Without
 // a vcd here, or without an answer, that is done when the job starts. What cannot be is said now; the job may still be right.
 static void want_image(const struct plugin *p, const struct vc_spec *spec)
@@ -103,8 +116,10 @@ int submit_post_opt(struct plugin *p, spank_t sp)
 	vc_autospec struct vc_spec *spec = NULL;
 	if (options_build(&p->options, &spec, &err) == 0 &&
 	    (!spec || (resolve_files(spec, &err) == 0 && set_spec(sp, spec, &err) == 0))) {
-		if (spec)
+		if (spec) {
+			say_missing(spec);
 			want_image(p, spec);
+		}
 		return 0;
 	}
 	plugin_say(&err);

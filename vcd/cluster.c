@@ -30,6 +30,7 @@
 
 static int enter_waiting(struct cluster *c, struct vc_error *err);
 static int enter_loading(struct cluster *c, struct vc_error *err);
+static int enter_looking(struct cluster *c, struct vc_error *err);
 static int enter_building(struct cluster *c, struct vc_error *err);
 static int enter_preparing(struct cluster *c, struct vc_error *err);
 static int enter_booting(struct cluster *c, struct vc_error *err);
@@ -51,7 +52,8 @@ static const struct {
 	enum start_stage stage;
 } phases[CLUSTER_PHASES] = {
 	[CLUSTER_WAITING] = {"waiting", enter_waiting, CLUSTER_LOADING, START_RESOLVE},
-	[CLUSTER_LOADING] = {"loading", enter_loading, CLUSTER_BUILDING, START_RESOLVE},
+	[CLUSTER_LOADING] = {"loading", enter_loading, CLUSTER_LOOKING, START_RESOLVE},
+	[CLUSTER_LOOKING] = {"looking for files", enter_looking, CLUSTER_BUILDING, START_RESOLVE},
 	[CLUSTER_BUILDING] = {"building", enter_building, CLUSTER_PREPARING, START_BUILD},
 	[CLUSTER_PREPARING] = {"preparing", enter_preparing, CLUSTER_BOOTING, START_DEFINE},
 	[CLUSTER_BOOTING] = {"booting", enter_booting, CLUSTER_FORMING, START_BOOT},
@@ -269,7 +271,10 @@ static void go_to(struct cluster *c, enum cluster_phase phase)
 
 static void step_ok(struct cluster *c)
 {
-	go_to(c, phases[c->phase].next);
+	enum cluster_phase next = phases[c->phase].next;
+	if (next == CLUSTER_LOOKING && !(c->plan && c->plan->spec->stage_in))
+		next = phases[next].next;
+	go_to(c, next);
 }
 
 void cluster_begin(struct cluster *c)
@@ -584,6 +589,20 @@ static struct json_object *id_params(const struct cluster *c)
 	struct json_object *params = json_object_new_object();
 	vc_json_add_str(params, "cluster", c->id);
 	return params;
+}
+
+// A file that is not there is said before an image is built or a machine started for it.
+static int enter_looking(struct cluster *c, struct vc_error *err)
+{
+	if (!c->plan) { // of a controller that was restarted
+		go_to(c, CLUSTER_LOADING);
+		return 0;
+	}
+	vc_autojson struct json_object *params = id_params(c);
+	arm_start_deadline(c);
+	vc_json_add_str(params, "user", c->plan->owner.user);
+	vc_json_add_strv(params, "files", c->plan->spec->stage_in);
+	return call_hosts(c, "host.stage", params, start_left_ms(c), false, step_done, err);
 }
 
 static int enter_preparing(struct cluster *c, struct vc_error *err)

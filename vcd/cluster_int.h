@@ -18,6 +18,7 @@
 enum cluster_phase {
 	CLUSTER_WAITING,   // an earlier incarnation of the job is being torn down
 	CLUSTER_LOADING,   // job and owner are asked of slurmctld; then the plan is made
+	CLUSTER_LOOKING,   // hosts: can the user read --vcluster-stage-in's files there?
 	CLUSTER_BUILDING,  // the image is looked up, or built, or waited for
 	CLUSTER_PREPARING, // hosts: image, network
 	CLUSTER_BOOTING,   // hosts: machines until their agents said hello

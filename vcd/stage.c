@@ -17,7 +17,7 @@
 #include "vcd/vcd.h"
 
 #define SAID_MAX 800 // bytes of a process's standard error that go into the reason
-#define FIXED_ARGS 10
+#define SAYS "vcluster: " // what vc-stage's own words begin with
 
 struct stage_process {
 	struct staging *staging;
@@ -53,8 +53,9 @@ static int outcome(const struct staging *st, struct vc_error *err)
 		return vc_error_set(err, VC_ECANCELED, "staging was given up");
 	for (size_t i = 0; i < st->n; i++) {
 		const struct stage_process *p = &st->processes[i];
+		const char *said = strncmp(p->said, SAYS, strlen(SAYS)) == 0 ? p->said + strlen(SAYS) : p->said;
 		if (p->status || p->signal)
-			return vc_error_set(err, VC_EUSER, "--vcluster-stage-in: %s", p->said[0] ? p->said : "vc-stage could not be run");
+			return vc_error_set(err, VC_EUSER, "--vcluster-stage-in: %s", *said ? said : "vc-stage could not be run");
 	}
 	return 0;
 }
@@ -125,27 +126,31 @@ static int spawn(struct vcd *vcd, struct stage_process *p, char **argv)
 	return uv_read_start((uv_stream_t *)&p->err, err_alloc, err_read);
 }
 
+// head, then the files; its failure to start is that process's outcome.
+static int add_process(struct vcd *vcd, struct staging *st, char *const *head, size_t n_head, char *const *files, struct vc_error *err)
+{
+	size_t n = vc_strv_len(files);
+	vc_autofree char **argv = calloc(n_head + n + 1, sizeof(*argv));
+	if (!argv)
+		return vc_error_errno(err, "host.stage");
+	memcpy(argv, head, n_head * sizeof(*argv));
+	memcpy(argv + n_head, files, n * sizeof(*argv));
+	struct stage_process *p = &st->processes[st->n++];
+	p->staging = st;
+	st->running++;
+	spawn(vcd, p, argv);
+	return 0;
+}
+
 static int start_member(struct vcd *vcd, struct staging *st, const struct plan *plan, const struct plan_member *m, struct vc_error *err)
 {
 	char as[VC_NAME_MAX + 8], job[24], restart[24], rank[24];
-	size_t n = 0;
-	while (plan->spec->stage_in[n])
-		n++;
 	snprintf(as, sizeof(as), "--as=%s", plan->owner.user);
 	snprintf(job, sizeof(job), "--job=%u", plan->key.job);
 	snprintf(restart, sizeof(restart), "--restart=%u", plan->key.restart);
 	snprintf(rank, sizeof(rank), "--rank=%u", m->rank);
-	vc_autofree char **argv = calloc(FIXED_ARGS + n, sizeof(*argv));
-	if (!argv)
-		return vc_error_errno(err, "host.stage");
 	char *const head[] = {VC_LIBEXECDIR "/vc-stage", as, job, restart, rank, "in"};
-	memcpy(argv, head, sizeof(head));
-	memcpy(argv + VC_ARRAY_LEN(head), plan->spec->stage_in, n * sizeof(*argv));
-	struct stage_process *p = &st->processes[st->n++];
-	p->staging = st;
-	st->running++;
-	spawn(vcd, p, argv); // its failure is this process's outcome
-	return 0;
+	return add_process(vcd, st, head, VC_ARRAY_LEN(head), plan->spec->stage_in, err);
 }
 
 static void caller_gone(struct rpc_request *req, void *ctx)
@@ -156,32 +161,65 @@ static void caller_gone(struct rpc_request *req, void *ctx)
 	kill_all(st); // answered when they have ended
 }
 
-static int start(struct vcd *vcd, struct share *s, struct rpc_request *req, struct vc_error *err)
+static struct staging *staging_create(struct rpc_request *req, size_t n, struct vc_error *err)
 {
-	const struct sharework *w = share_work(s);
 	struct staging *st = calloc(1, sizeof(*st));
-	struct stage_process *processes = calloc(w->n_members, sizeof(*processes));
+	struct stage_process *processes = calloc(n, sizeof(*processes));
 	if (!st || !processes) {
 		free(st);
 		free(processes);
-		return vc_error_errno(err, "host.stage");
+		vc_error_errno(err, "host.stage");
+		return NULL;
 	}
 	st->req = req;
 	st->processes = processes;
+	return st;
+}
+
+// It is answered when its processes have ended; -1: there are none.
+static int staging_began(struct staging *st, size_t wanted)
+{
+	if (st->n == 0) {
+		free(st->processes);
+		free(st);
+		return -1;
+	}
+	st->canceled = st->n < wanted;
+	if (st->canceled)
+		kill_all(st);
+	rpc_on_cancel(st->req, caller_gone, st);
+	return 0;
+}
+
+static int start(struct vcd *vcd, struct share *s, struct rpc_request *req, struct vc_error *err)
+{
+	const struct sharework *w = share_work(s);
+	struct staging *st = staging_create(req, w->n_members, err);
+	if (!st)
+		return -1;
 	for (size_t i = 0; i < w->n_members; i++) {
 		if (start_member(vcd, st, w->plan, w->members[i], err) < 0)
 			break;
 	}
-	if (st->n == 0) {
-		free(processes);
-		free(st);
+	return staging_began(st, w->n_members);
+}
+
+// Before there is a share: can the user read them here?
+static int start_check(struct vcd *vcd, struct rpc_request *req, struct vc_error *err)
+{
+	const char *user;
+	char as[VC_NAME_MAX + 8];
+	vc_autostrv char **files = NULL;
+	if (vc_json_str(rpc_params(req), "user", VC_NAME_MAX, &user, err) < 0 ||
+	    vc_json_strv(rpc_params(req), "files", VC_STAGE_FILES_MAX, VC_PATH_MAX, &files, err) < 0)
 		return -1;
-	}
-	st->canceled = st->n < w->n_members;
-	if (st->canceled)
-		kill_all(st);
-	rpc_on_cancel(req, caller_gone, st);
-	return 0;
+	struct staging *st = staging_create(req, 1, err);
+	if (!st)
+		return -1;
+	snprintf(as, sizeof(as), "--as=%s", user);
+	char *const head[] = {VC_LIBEXECDIR "/vc-stage", as, "check"};
+	(void)add_process(vcd, st, head, VC_ARRAY_LEN(head), files, err);
+	return staging_began(st, 1);
 }
 
 static int host_stage(struct rpc_request *req, void *ctx, struct vc_error *err)
@@ -189,6 +227,8 @@ static int host_stage(struct rpc_request *req, void *ctx, struct vc_error *err)
 	struct host *host = ctx;
 	const char *id;
 	uint32_t job;
+	if (json_object_object_get_ex(rpc_params(req), "files", NULL))
+		return start_check(host_vcd(host), req, err);
 	if (vc_json_str(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0 ||
 	    vc_json_u32(rpc_params(req), "job", UINT32_MAX, &job, err) < 0)
 		return -1;

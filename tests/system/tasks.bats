@@ -69,6 +69,8 @@ not found|srun -Q -n1 -N1 no-such-program; echo status $?|status 127
 not executable|srun -Q -n1 -N1 /etc/passwd; echo status $?|status 126
 death by signal|srun -n1 -N1 sh -c 'kill -USR1 $$'|User defined signal 1
 --multi-prog|srun -n2 -N1 -w n1 -l --multi-prog multi.conf ! sort ! xargs|0: vcBASE-0 1: rank 1 of this line 0
+--bcast by an srun without --vcluster|srun -Q -n1 -N1 -w n1 --bcast=/tmp/copy /bin/true|vcluster: /tmp/copy is on the host, which the machines do not see
+--bcast, where Slurm chooses the place|srun -Q -n1 -N1 -w n1 --bcast /bin/true|vcluster: --bcast copies to the hosts, which the machines do not see
 closed standard output|srun -n1 -N1 sh -c 'yes; echo ended $? >&2' ! head -n1|y
 TABLE
 }
@@ -122,6 +124,44 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$@" </dev/null
     run -6 on_terminal srun -Q --jobid="$BASE" --overlap -n1 -N1 --pty sh -c \
         'trap "echo resized; stty size; exit 6" WINCH; tty; stty size; while :; do sleep 0.1; done'
     assert_contains "$output" $'/dev/pts/0\n33 77\nresized\n44 88'
+}
+
+# ---- srun in a member ----
+
+@test "srun in a member: files of tasks are where these run, programs of --multi-prog, streams of one task" {
+    run as alice timeout 100 vcctl exec "$BASE" 0 -- sh -c 'mkdir -p files && cd files || exit
+        srun -n3 -o "o.%2t.%N" -e e.%n sh -c "echo out of \$SLURM_PROCID; echo err >&2"
+        ls; cat e.0; vcrsh vc'"$BASE"'-1 "cd files; ls; cat o.*"
+        printf "0 echo first\n* echo task %%t, the %%o of its line:\n" >m.conf
+        srun -n3 -l --multi-prog m.conf more | sort; srun -n3 --multi-prog nothing; echo $?
+        srun -n3 -o 2 hostname; echo in | srun -n3 -i 1 -l cat
+        mkfifo fifo.0; srun -Q -n1 -o fifo.%t true; echo $?
+        printf "#!/bin/sh\necho \"\$*\"\n" >mine; chmod 755 mine; srun -N1 -n1 ./mine "0 apples"
+        srun --version | grep -c slurm; srun --usage; srun --gres=none -n1 echo gres
+        srun --mpi=list | grep -c pmi2; srun --test-only hostname 2>&1 | grep -c "to start at"' 2>&1
+    assert_equal "$(sed "s/vc$BASE/vc/g; /^srun: error/d; /^vcluster: the directory/d" <<<"$output")" "e.0
+o.00.vc-0
+o.01.vc-0
+err
+err
+e.1
+o.02.vc-1
+out of 2
+0: first more
+1: task 1, the 1 of its line: more
+2: task 2, the 2 of its line: more
+vcluster: srun: --multi-prog: nothing: No such file or directory
+1
+vc-1
+1: in
+vcluster: --output: cannot open fifo.0: No such device or address
+1
+0 apples
+1
+Usage: srun [OPTION...] PROGRAM [ARGUMENT...]
+gres
+1
+1"
 }
 
 # ---- the cluster ----
@@ -219,11 +259,18 @@ same_output() {
     assert_job_completed "$JOB"
     assert_equal "$(job_output "$JOB" | sort | uniq -c | xargs)" "2 750 2 one 2 two"
     assert_equal "$(as alice cat out/result)" "vc$JOB-0"
-    submit alice -N1 -c1 --mem=300 --vcluster="$IMAGE" --vcluster-stage-in=in/missing --wrap 'echo ran'
+    run as alice sbatch -N1 -w n1 -c1 --mem=300 --vcluster="$IMAGE" --vcluster-stage-in=in/one,in/missing -o missing.out --wrap 'echo ran'
+    assert_contains "$output" "--vcluster-stage-in: /home/alice/in/missing: No such file or directory here"
+    JOB=${output##* }
     wait_job "$JOB" 200
     assert_equal "$(job_state "$JOB")" FAILED
-    assert_contains "$(job_output "$JOB")" "in/missing"
-    [[ $(job_output "$JOB") != *ran* ]]
+    run as alice cat missing.out
+    assert_equal "$(grep -c 'in/missing: No such file or directory' <<<"$output")" 1
+    [[ $output != *ran* ]] && [[ $output != *tar* ]]
+    run lab log ctl vcd
+    output=$(grep "\b$JOB\b" <<<"$output")
+    assert_contains "$output" "looking for files"
+    [[ $output != *preparing* ]]
     as alice rm -rf in out
 }
 
