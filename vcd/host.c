@@ -542,9 +542,8 @@ static void check_leftovers(struct check_report *report, void *ctx)
 	vc_autostrv char **items = NULL;
 	struct leftover_args args = {h->hv, h->roster, h->run_dir, h->state_dir, false};
 	if (leftover_scan(&args, &items, &err) < 0) {
-		// a controller need not run guests
-		check_finding(report, check_is_compute(report) ? CHECK_ERROR : CHECK_INFO,
-			      "see that libvirtd runs and that libvirt-uri in vcd.conf is right", "%s", err.text);
+		if (check_is_compute(report)) // a controller need not run guests
+			check_finding(report, CHECK_ERROR, "see that libvirtd runs and that libvirt-uri in vcd.conf is right", "%s", err.text);
 		return;
 	}
 	for (size_t i = 0; items[i]; i++)

@@ -98,6 +98,11 @@ static uint64_t without_overhead(const struct plan_limits *limits, uint64_t room
 	return (room - limits->overhead_mib) * 100 / (100 + limits->overhead_percent);
 }
 
+static const char *plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
+
 static int member_memory(const struct plan *plan, const struct plan_host *host, const struct plan_limits *limits,
 			 uint64_t *ret_mib, struct vc_error *err)
 {
@@ -105,15 +110,15 @@ static int member_memory(const struct plan *plan, const struct plan_host *host, 
 	uint64_t mem = plan->spec->mem_mib ? plan->spec->mem_mib : without_overhead(limits, share / vms);
 	if (mem < VC_MEM_MIN_MIB)
 		return vc_error_set(err, VC_EUSER,
-				    "host %s: %llu MiB for %llu members leave %llu MiB each after the hypervisor's overhead of "
-				    "%llu MiB + %u%%, less than %u MiB: ask Slurm for more with --mem",
-				    host->name, (unsigned long long)share, (unsigned long long)vms, (unsigned long long)mem,
-				    (unsigned long long)limits->overhead_mib, limits->overhead_percent, VC_MEM_MIN_MIB);
+				    "host %s: of %llu MiB for %llu member%s, the hypervisor's overhead of %llu MiB + %u%% each leaves %llu MiB "
+				    "to a member, less than %u MiB: ask Slurm for more with --mem",
+				    host->name, (unsigned long long)share, (unsigned long long)vms, plural(vms),
+				    (unsigned long long)limits->overhead_mib, limits->overhead_percent, (unsigned long long)mem, VC_MEM_MIN_MIB);
 	if (plan_guest_cost(limits, mem) * vms > share)
 		return vc_error_set(err, VC_EUSER,
-				    "host %s: %llu members of %llu MiB (and %llu MiB overhead each) need %llu MiB, Slurm allocated "
+				    "host %s: %llu member%s of %llu MiB (and %llu MiB overhead each): that is %llu MiB, Slurm allocated "
 				    "%llu MiB: lower --vcluster-mem or --vcluster-vms, or ask Slurm for more with --mem",
-				    host->name, (unsigned long long)vms, (unsigned long long)mem,
+				    host->name, (unsigned long long)vms, plural(vms), (unsigned long long)mem,
 				    (unsigned long long)(plan_guest_cost(limits, mem) - mem),
 				    (unsigned long long)(plan_guest_cost(limits, mem) * vms), (unsigned long long)share);
 	*ret_mib = mem;
@@ -127,9 +132,9 @@ static int member_vcpus(const struct plan *plan, const struct plan_host *host, u
 	uint32_t vms = plan->spec->vms, asked = plan->spec->cpus;
 	if (asked && (uint64_t)asked * vms > host->cpus)
 		return vc_error_set(err, VC_EUSER,
-				    "host %s: %u members of %u CPUs need %llu CPUs, Slurm allocated %u: lower --vcluster-cpus or "
+				    "host %s: %u member%s of %u CPU%s: that is %llu CPUs, Slurm allocated %u: lower --vcluster-cpus or "
 				    "--vcluster-vms, or ask Slurm for more with --cpus-per-task or --ntasks-per-node",
-				    host->name, vms, asked, (unsigned long long)asked * vms, host->cpus);
+				    host->name, vms, plural(vms), asked, plural(asked), (unsigned long long)asked * vms, host->cpus);
 	if (asked)
 		*ret = asked;
 	else if (host->cpus <= vms)

@@ -550,9 +550,9 @@ static void status_known(void *ctx, struct json_object *result, const struct vc_
 	} else {
 		(void)vc_json_str_opt(result, "state", 64, &state, NULL);
 		(void)vc_json_str_opt(result, "reason", VC_ERROR_TEXT_MAX, &reason, NULL);
-		bool early = strcmp(state, "failed") != 0 && strncmp(state, "releas", 6) != 0;
-		vc_error_set(&answer, early ? VC_EBUSY : VC_EUSER, "the virtual cluster of job %" PRIu32 " is %s%s%s", q->job, state,
-			     reason[0] ? ": " : "", reason);
+		bool failed = strcmp(state, "failed") == 0, early = !failed && strncmp(state, "releas", 6) != 0;
+		vc_error_set(&answer, early ? VC_EBUSY : VC_EUSER, "the virtual cluster of job %" PRIu32 " %s %s%s%s", q->job,
+			     failed ? "has" : "is", state, reason[0] ? ": " : "", reason);
 	}
 	rpc_reply_error(q->req, &answer);
 	free(q);

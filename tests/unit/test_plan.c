@@ -82,6 +82,11 @@ static void test_memory(void **state)
 	assert_int_equal(err.code, VC_EUSER);
 	assert_contains(err.text, "host n1: 2 members of 500 MiB");
 	assert_contains(err.text, "1000 MiB");
+	plan_auto struct plan *lone = make_plan(1);
+	add_host(lone, "n1", 2, 1000);
+	lone->spec->mem_mib = 2000;
+	assert_int_equal(plan_make(lone, &overhead, &err), -1);
+	assert_contains(err.text, "1 member of 2000 MiB");
 	plan_auto struct plan *tiny = make_plan(8);
 	add_host(tiny, "n1", 8, 512);
 	assert_int_equal(plan_make(tiny, &overhead, &err), -1);
@@ -96,7 +101,7 @@ static void test_cpus(void **state)
 	add_host(plan, "n1", 3, 1000);
 	plan->spec->cpus = 2;
 	assert_int_equal(plan_make(plan, &no_overhead, &err), -1);
-	assert_contains(err.text, "2 members of 2 CPUs need 4 CPUs, Slurm allocated 3");
+	assert_contains(err.text, "2 members of 2 CPUs: that is 4 CPUs, Slurm allocated 3");
 	plan_auto struct plan *one = make_plan(2); // -N2 alone gives one CPU: the members share it
 	add_host(one, "n1", 1, 1000);
 	assert_int_equal(plan_make(one, &no_overhead, &err), 0);

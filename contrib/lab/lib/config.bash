@@ -93,6 +93,7 @@ ReturnToService=2
 SlurmctldTimeout=30
 SlurmdTimeout=30
 KillWait=5
+# a site sets 300 (README.md): here hosts lose their power and come back at once, and a batch job that went with its host is found after this
 BatchStartTimeout=10
 MessageTimeout=10
 MinJobAge=600
