@@ -34,6 +34,7 @@ unpack() {
     mkdir -p "$ROWS_HOME"
     compat_load
     compat_unpack "$ROWS_HOME"
+    compat_batch >"$ROWS_HOME/inside.sh"
     mkfifo "$ROWS_HOME/operator"
     echo --vcluster=busybox >"$ROWS_HOME/options"
     chown -R 2001:2001 "$ROWS_HOME"
@@ -60,6 +61,25 @@ background() {
 
 step_rows() {
     wait_until 200 "the allocation ($1)" test -e "$ROWS_HOME/allocation.$1" && rows "$1" step 1
+    submit_inside "$1"
+}
+
+# The rows of steps once more, inside a batch script: the same text on a bare host and on member 0.
+submit_inside() {
+    local options=''
+    [ "$1" = bare ] || options=$(cat "$ROWS_HOME/options")
+    # shellcheck disable=SC2086
+    as alice sbatch --parsable $options -N2 -n4 --ntasks-per-node=2 --mem=400 -w n1,n2 -D compat -o "inside.$1" compat/inside.sh \
+        >"$ROWS_HOME/inside.$1.job"
+}
+
+inside_rows() {
+    local mode job
+    for mode in bare virtual; do
+        job=$(cat "$ROWS_HOME/inside.$mode.job")
+        wait_until 290 "the end of the batch script ($mode)" job_has_ended "$job" || return
+        compat_split "$ROWS_HOME" "inside.$mode" "$job" <"$ROWS_HOME/inside.$mode" || { tail -n 20 "$ROWS_HOME/inside.$mode" >&2; return 1; }
+    done
 }
 
 setup_file() {
@@ -89,28 +109,30 @@ teardown() { dump_logs; }
 
 ended() { ! kill -0 "$(cat "$BATS_FILE_TMPDIR/$1.pid")"; }
 
-# compare GROUP: says which rows are not as the table has them and in what, before all else that a failure shows, and
+# compare GROUP [inside.]: says which rows are not as the table has them and in what, before all else that a failure shows, and
 # how many there are
 compare() {
-    local i said words='' bad=() same=0 differ=0
+    local i said words='' where=${2:-} bad=() same=0 differ=0 verdicts
     compat_load
+    verdicts=("${ROW_VERDICT[@]}")
+    [ -z "$where" ] || verdicts=("${INSIDE_VERDICT[@]}")
     for i in "${!ROW_NAME[@]}"; do
-        [ "${ROW_GROUP[i]}" = "$1" ] || continue
-        if ! said=$(compat_compare "$ROWS_HOME" "$i"); then
+        [ "${ROW_GROUP[i]}" = "$1" ] && [ "${verdicts[i]}" != no ] || continue
+        if ! said=$(compat_compare "$ROWS_HOME" "$i" "$where"); then
             bad+=("$i")
             said="row ${ROW_NAME[i]}:"$'\n'$said
             words+=$(head -n 12 <<<"$said")$'\n'
             [ "$(wc -l <<<"$said")" -le 12 ] || words+=...$'\n'
-        elif [ "${ROW_VERDICT[i]}" = same ]; then
+        elif [ "${verdicts[i]}" = same ]; then
             same=$((same + 1))
         else
             differ=$((differ + 1))
         fi
     done
-    echo "# $1: $same rows are the same, $differ differ as the table says, ${#bad[@]} are not as it says" >&3
+    echo "# $where$1: $same rows are the same, $differ differ as the table says, ${#bad[@]} are not as it says" >&3
     [ ${#bad[@]} -eq 0 ] || {
         printf '%s' "$words"
-        compat_show "$ROWS_HOME" "${bad[@]}"
+        compat_show "$ROWS_HOME" "$where" "${bad[@]}"
         tail -n 20 "$BATS_FILE_TMPDIR"/*.log
     } >&2
     [ ${#bad[@]} -eq 0 ] && [ "$((same + differ))" -gt 0 ]
@@ -130,6 +152,12 @@ done_rows() {
 @test "compat: steps, in an allocation of bare hosts and in a virtual cluster (table)" {
     done_rows step
     compare step
+}
+
+@test "compat: steps, from inside a batch script on a bare host and on member 0 (table)" {
+    done_rows step # and both batch scripts are submitted
+    inside_rows
+    compare step inside.
 }
 
 # a wait of its own: a test has 300 s, and the machine may be busy
