@@ -18,7 +18,11 @@ setup_file() {
     as alice sh -c 'cat >hello_mpi.c' <"$TOP/contrib/examples/hello_mpi.c"
     as alice sh -c 'cat >locality.c' <"$TOP/tests/mpi/locality.c"
     as alice sh -c 'cat >suite.c' <"$TOP/tests/mpi/suite.c"
+    as alice sh -c 'cat >spawn.c' <"$TOP/tests/mpi/spawn.c"
+    as alice sh -c 'cat >pmispawn.c' <"$TOP/tests/mpi/pmispawn.c"
+    as alice gcc -O2 -Wall -o mpi/pmispawn pmispawn.c
     for library in mpich openmpi; do
+        as alice "mpicc.$library" -O2 -Wall -o "mpi/spawn.$library" spawn.c
         as alice "mpicc.$library" -O2 -Wall -o "mpi/hello.$library" hello_mpi.c
         as alice "mpicc.$library" -O2 -Wall -o "mpi/locality.$library" locality.c
         as alice "mpicc.$library" -O2 -Wall -o "mpi/suite.$library" suite.c
@@ -35,7 +39,7 @@ setup_file() {
 
 teardown_file() {
     as alice vcctl image rm "$IMAGE" || true
-    as alice rm -rf mpi result libvcluster hello_mpi.c locality.c suite.c elastic.c hpcc.recipe
+    as alice rm -rf mpi result libvcluster hello_mpi.c locality.c suite.c spawn.c pmispawn.c elastic.c hpcc.recipe
 }
 
 setup() { JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
@@ -111,6 +115,11 @@ part openmpi-kill bash -c "mpirun_ended mpirun.openmpi -n 8 ./locality.openmpi"
 part pmi2-scancel bash -c "step_cancelled $pmi2 ./locality.mpich"
 part pmix-scancel bash -c "step_cancelled $pmix ./locality.openmpi"
 left cancelled
+SLURM_OVERLAP=1 part spawn-pmi1 srun --overlap -n1 -c1 --mpi=pmi2 ./pmispawn 1
+SLURM_OVERLAP=1 part spawn-pmi2 srun --overlap -n1 -c1 --mpi=pmi2 ./pmispawn 2
+part spawn-mpich srun -n1 -c1 --mpi=pmi2 ./spawn.mpich
+part spawn-openmpi srun -n1 -c1 --mpi=pmix ./spawn.openmpi
+part spawn-mpirun mpirun.openmpi -n 1 ./spawn.openmpi
 part pmix-user $pmix sh -c 'echo $SLURM_PROCID $PMIX_GDS_MODULE $PMIX_SECURITY_MODE $PMIX_HOSTNAME $(hostname) $(id -u) $(id -g)'
 sed -e '/ Ns$/s/^1000/96/' -e '/ NBs$/s/^80/32/' /usr/share/doc/hpcc/examples/_hpccinf.txt >hpccinf.txt
 LIMIT=600 part hpcc mpirun.openmpi hpcc
@@ -256,6 +265,23 @@ ended() { [[ $(part_of "$1" | tail -n1) =~ ^"$1 ended with "([1-9]|1[5-9]|137|14
     for name in mpich openmpi pmi2 pmix cancelled; do
         assert_equal "$(part_of $name-left | grep -v '^srun: ')" "$name-left ended with 0"
     done
+}
+
+# pmispawn speaks PMI itself, as Debian's MPICH is built without a spawn: that, and Slurm's PMIx without one, are as on bare hosts
+@test "spawn: what Slurm's mpi/pmi2 starts for a rank is in the members; what the libraries refuse on bare hosts they refuse here" {
+    local version mpi library bare
+    for version in 1 2; do
+        assert_equal "$(part_of spawn-pmi$version | sort | tr '\n' ';')" \
+            "child 0 of 2 on vc$JOB-0: 17;child 1 of 2 on vc$JOB-2: 17;spawn-pmi$version ended with 0;spawned;"
+    done
+    for library in mpich openmpi; do
+        mpi=pmi2
+        [ $library = mpich ] || mpi=pmix
+        bare=$(as alice timeout 120 srun -N1 -n1 --mem=100 --mpi=$mpi "mpi/spawn.$library")
+        assert_contains "$bare" "refused: MPI"
+        assert_equal "$(part_of spawn-$library | tr '\n' ';')" "$bare;spawn-$library ended with 0;"
+    done
+    assert_contains "$(part_of spawn-mpirun)" "spawned 3"
 }
 
 # the host is lost in the midst of the work, with two of the four members: their MPI jobs end, the others' go on

@@ -274,6 +274,32 @@ same_output() {
     as alice rm -rf in out
 }
 
+# what a tree is: names and modes, contents, its link; the same words on the host and in a busybox
+TREE='cd "$1" && find . | sort | xargs stat -c "%n %a" | sha256sum && find . -type f | sort | xargs cat | sha256sum && readlink last'
+
+@test "trees of many files and of a large one are staged into each member of two hosts, back from the first, and copied to all" {
+    local tree
+    as alice sh -c 'mkdir -p in/tree && cd in/tree && for d in $(seq 20); do mkdir -p $d/sub && for f in $(seq 50); do
+        echo $d.$f >$d/sub/$f; echo $f >$d/$f; done; done; chmod 640 7/7; ln -s 20/sub/50 last; head -c 30000000 /dev/urandom >large'
+    tree=$(as alice sh -c "$TREE" tree in/tree)
+    submit alice -N2 -n2 -c2 --mem=500 --vcluster="$IMAGE" --vcluster-vms=2 --vcluster-stage-in=in/tree --vcluster-stage-out=out/tree <<SCRIPT
+#!/bin/sh
+srun -n4 -c1 sh -c '$TREE' tree in/tree
+srun -n4 -c1 mkdir copied
+mkdir out && mv in/tree out/tree && echo moved && until [ -e copied/done ]; do sleep 0.2; done
+srun -n4 -c1 sh -c '$TREE' tree copied/tree
+SCRIPT
+    wait_until 200 "the staged trees to be looked at" job_says moved
+    as alice vcctl cp in/tree "$JOB:all:copied/"
+    as alice sh -c 'echo >done' && as alice vcctl cp done "$JOB:0:copied/"
+    wait_job "$JOB" 200
+    assert_job_completed "$JOB"
+    assert_equal "$(job_output "$JOB" | grep -v moved | sort | uniq -c)" "$(for i in $(seq 8); do echo "$tree"; done | sort | uniq -c)"
+    assert_equal "$(as alice sh -c "$TREE" tree out/tree)" "$tree"
+    as alice rm -rf in out done
+}
+job_says() { job_output "$JOB" | grep -qx "$1"; }
+
 times_loaded() { lab log "$1" vcd | grep -c 'vcd.conf is loaded' || true; }
 loaded_more_often() { [ "$(times_loaded "$1")" -gt "$2" ]; }
 
