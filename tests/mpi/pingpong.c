@@ -8,7 +8,7 @@
 #define SMALL 8
 #define SMALL_ROUNDS 2000
 #define LARGE (1 << 20)
-#define LARGE_ROUNDS 60
+#define LARGE_ROUNDS 200
 #define WARM 20 // rounds that do not count: connections, caches
 
 static int by_value(const void *a, const void *b)
