@@ -279,8 +279,8 @@ TREE='cd "$1" && find . | sort | xargs stat -c "%n %a" | sha256sum && find . -ty
 
 @test "trees of many files and of a large one are staged into each member of two hosts, back from the first, and copied to all" {
     local tree
-    as alice sh -c 'mkdir -p in/tree && cd in/tree && for d in $(seq 20); do mkdir -p $d/sub && for f in $(seq 50); do
-        echo $d.$f >$d/sub/$f; echo $f >$d/$f; done; done; chmod 640 7/7; ln -s 20/sub/50 last; head -c 30000000 /dev/urandom >large'
+    as alice sh -c 'mkdir -p in/tree && cd in/tree && for d in $(seq 10); do mkdir -p $d/sub && for f in $(seq 50); do
+        echo $d.$f >$d/sub/$f; echo $f >$d/$f; done; done; chmod 640 7/7; ln -s 10/sub/50 last; head -c 20000000 /dev/urandom >large'
     tree=$(as alice sh -c "$TREE" tree in/tree)
     submit alice -N2 -n2 -c2 --mem=500 --vcluster="$IMAGE" --vcluster-vms=2 --vcluster-stage-in=in/tree --vcluster-stage-out=out/tree <<SCRIPT
 #!/bin/sh
