@@ -115,10 +115,10 @@ part openmpi-kill bash -c "mpirun_ended mpirun.openmpi -n 8 ./locality.openmpi"
 part pmi2-scancel bash -c "step_cancelled $pmi2 ./locality.mpich"
 part pmix-scancel bash -c "step_cancelled $pmix ./locality.openmpi"
 left cancelled
-SLURM_OVERLAP=1 part spawn-pmi1 srun --overlap -n1 -c1 --mpi=pmi2 ./pmispawn 1
-SLURM_OVERLAP=1 part spawn-pmi2 srun --overlap -n1 -c1 --mpi=pmi2 ./pmispawn 2
-part spawn-mpich srun -n1 -c1 --mpi=pmi2 ./spawn.mpich
-part spawn-openmpi srun -n1 -c1 --mpi=pmix ./spawn.openmpi
+SLURM_OVERLAP=1 part spawn-pmi1 srun --overlap -N1 -n1 -c1 --mpi=pmi2 ./pmispawn 1
+SLURM_OVERLAP=1 part spawn-pmi2 srun --overlap -N1 -n1 -c1 --mpi=pmi2 ./pmispawn 2
+part spawn-mpich srun -N1 -n1 -c1 --mpi=pmi2 ./spawn.mpich
+part spawn-openmpi srun -N1 -n1 -c1 --mpi=pmix ./spawn.openmpi
 part spawn-mpirun mpirun.openmpi -n 1 ./spawn.openmpi
 part pmix-user $pmix sh -c 'echo $SLURM_PROCID $PMIX_GDS_MODULE $PMIX_SECURITY_MODE $PMIX_HOSTNAME $(hostname) $(id -u) $(id -g)'
 sed -e '/ Ns$/s/^1000/96/' -e '/ NBs$/s/^80/32/' /usr/share/doc/hpcc/examples/_hpccinf.txt >hpccinf.txt
