@@ -35,10 +35,15 @@ mpi_programs() {
 }
 
 # hello AGENT SERIES PAIR COMMAND...: pair 0, of a series without a bar, is the first run, which reads the program and the
-# library from the disk
+# library from the disk. A run on bare hosts that fails (one of eight with PMIx, at a high load) is said, and not counted.
 hello() {
-    agent_ask "$1" "[ \"\$(${*:4} 2>/dev/null | grep -c '^rank [0-7] of 8 on ')\" = 8 ]"
-    [ "$3" -eq 0 ] || row "$2" "$3" "$(ms "$MICROSECONDS")" ms
+    agent_ask "$1" "${*:4} 2>/dev/null | grep -c '^rank [0-7] of 8 on ' || true"
+    if [ "$OUTPUT" != 8 ]; then
+        [ "$1" = bare ] || die "$2: $OUTPUT of 8 ranks said hello"
+        say "pair $3: $2: $OUTPUT of 8 ranks said hello: not counted"
+    elif [ "$3" -gt 0 ]; then
+        row "$2" "$3" "$(ms "$MICROSECONDS")" ms
+    fi
 }
 
 guest_pmi2() { hello guest srun_pmi2 "$1" srun -n8 -c1 --overcommit --mpi=pmi2 ./hello.mpich; }
