@@ -53,7 +53,7 @@ static const struct {
 } phases[CLUSTER_PHASES] = {
 	[CLUSTER_WAITING] = {"waiting", enter_waiting, CLUSTER_LOADING, START_RESOLVE},
 	[CLUSTER_LOADING] = {"loading", enter_loading, CLUSTER_LOOKING, START_RESOLVE},
-	[CLUSTER_LOOKING] = {"looking for files", enter_looking, CLUSTER_BUILDING, START_RESOLVE},
+	[CLUSTER_LOOKING] = {"looking", enter_looking, CLUSTER_BUILDING, START_RESOLVE},
 	[CLUSTER_BUILDING] = {"building", enter_building, CLUSTER_PREPARING, START_BUILD},
 	[CLUSTER_PREPARING] = {"preparing", enter_preparing, CLUSTER_BOOTING, START_DEFINE},
 	[CLUSTER_BOOTING] = {"booting", enter_booting, CLUSTER_FORMING, START_BOOT},

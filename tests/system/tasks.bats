@@ -269,7 +269,7 @@ same_output() {
     [[ $output != *ran* ]] && [[ $output != *tar* ]]
     run lab log ctl vcd
     output=$(grep "\b$JOB\b" <<<"$output")
-    assert_contains "$output" "looking for files"
+    assert_contains "$output" "looking"
     [[ $output != *preparing* ]]
     as alice rm -rf in out
 }
