@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,9 +35,9 @@ static const struct stream {
 	{"error", "SLURM_STDERRMODE", STDERR_FILENO},
 };
 
-// What the host's srun is told of files.
+// What the host's srun is told of files and, with --multi-prog, of the number of tasks.
 struct told {
-	char *options[VC_ARRAY_LEN(streams) + 2]; // and --open-mode; NULL-terminated
+	char *options[VC_ARRAY_LEN(streams) + 3]; // and --open-mode, --ntasks; NULL-terminated
 	size_t n;
 };
 
@@ -148,32 +149,34 @@ static char *read_text(const char *path, struct vc_error *err)
 	return vc_steal(&text);
 }
 
-// Every task has a program: srun says so before a step begins. Where the number of tasks was not given, Slurm finds it later.
-static int check_programs(const struct slurmopt_request *r, const char *path, const char *text, struct vc_error *err)
+// As srun: a file that does not fit the tasks is refused before a step begins, and where nothing says how many tasks there are, it does.
+static int check_programs(const struct slurmopt_request *r, const char *text, struct told *told, struct vc_error *err)
 {
-	const char *ntasks = slurmopt_get(r, "ntasks");
-	uint64_t n = 1;
-	if (ntasks && vc_parse_u64("ntasks", ntasks, 1, UINT32_MAX, &n, err) < 0)
+	const char *given = option_or_env(r, "ntasks", "SLURM_NTASKS");
+	char number[24];
+	uint64_t n = 0;
+	uint32_t ntasks = 0;
+	if (!given)
+		given = getenv("SLURM_NPROCS");
+	if (given && vc_parse_u64("ntasks", given, 1, UINT32_MAX, &n, err) < 0)
 		return -1;
-	for (uint32_t rank = 0; rank < n; rank++) {
-		vc_autostrv char **argv = NULL;
-		if (multiprog_argv(text, rank, &argv, err) < 0)
-			return vc_error_wrap(err, "srun: %s", path);
-	}
-	return 0;
+	if (multiprog_check(text, (uint32_t)n, &ntasks, err) < 0)
+		return -1;
+	snprintf(number, sizeof(number), "%" PRIu32, ntasks);
+	return given ? 0 : tell(told, "ntasks", number, err);
 }
 
-// The text goes along, and each task takes its program from it in its own machine: the host never knows it for one.
-static int add_programs(const struct slurmopt_request *r, struct vc_exec_start *start, struct vc_error *err)
+// The text goes along, and each task takes its program from it in its own machine: the host never knows it for one. NULL: none.
+static int get_programs(const struct slurmopt_request *r, struct told *told, char **ret_text, struct vc_error *err)
 {
 	if (!slurmopt_get(r, "multi-prog"))
 		return 0;
 	if (r->n_rest == 0)
 		return vc_error_set(err, VC_EUSER, "srun: --multi-prog: name the file of programs");
-	vc_autofree char *text = read_text(r->rest[0], err);
-	if (!text || check_programs(r, r->rest[0], text, err) < 0)
+	*ret_text = read_text(r->rest[0], err);
+	if (!*ret_text)
 		return -1;
-	return vc_exec_setenv(start, TASKENV_PROGRAMS, text, err);
+	return check_programs(r, *ret_text, told, err) < 0 ? vc_error_wrap(err, "srun: %s", r->rest[0]) : 0;
 }
 
 // --- scontrol show hostnames: needs nobody ---------------------------------------------------------------------
@@ -200,7 +203,8 @@ static bool wants_hostnames(const struct slurmopt_request *r)
 
 // --- the rest --------------------------------------------------------------------------------------------------
 
-static int run_on_host(const struct slurmopt_request *r, char *const *told, struct vc_exec_result *ret, struct vc_error *err)
+static int run_on_host(const struct slurmopt_request *r, char *const *told, const char *programs, struct vc_exec_result *ret,
+		       struct vc_error *err)
 {
 	const char *tool = slurmopt_tool_name(r->tool);
 	struct askagent ask = {.kind = "slurm", .tool = tool};
@@ -209,7 +213,7 @@ static int run_on_host(const struct slurmopt_request *r, char *const *told, stru
 	vc_autostrv char **argv = slurmopt_rebuild(r, tool, fates, told, err);
 	if (!argv || vc_exec_start_from_self(&start, argv, NULL, err) < 0)
 		return -1;
-	if (add_programs(r, &start, err) < 0) {
+	if (programs && vc_exec_setenv(&start, TASKENV_PROGRAMS, programs, err) < 0) {
 		vc_exec_start_clear(&start);
 		return -1;
 	}
@@ -229,9 +233,12 @@ static int run_on_host(const struct slurmopt_request *r, char *const *told, stru
 static int run_tool(const struct slurmopt_request *r, struct vc_exec_result *ret, struct vc_error *err)
 {
 	struct told told = {0};
+	vc_autofree char *programs = NULL;
 	int rc = r->tool == SLURMOPT_SRUN ? redirect_all(r, &told, err) : 0;
+	if (rc == 0 && r->tool == SLURMOPT_SRUN)
+		rc = get_programs(r, &told, &programs, err);
 	if (rc == 0)
-		rc = run_on_host(r, told.options, ret, err);
+		rc = run_on_host(r, told.options, programs, ret, err);
 	told_clear(&told);
 	return rc;
 }

@@ -229,6 +229,98 @@ int multiprog_argv(const char *text, uint32_t rank, char ***ret_argv, struct vc_
 	return 0;
 }
 
+// --- what srun says of a text before a step begins ---------------------------------------------------------------------
+
+struct range {
+	uint64_t low, high;
+};
+
+struct check {
+	uint32_t ntasks; // 0: not given
+	bool all;	 // there was a line of '*'
+	struct range *ranges;
+	size_t n;
+};
+
+static int check_range(struct check *c, const char *s, size_t len, struct vc_error *err)
+{
+	const char *dash = memchr(s, '-', len);
+	uint64_t low = number(s, len), high = dash ? number(dash + 1, len - (size_t)(dash - s) - 1) : low;
+	if (!is_range(s, len))
+		return vc_error_set(err, VC_EUSER, "--multi-prog: Invalid task range specification (%.*s)", (int)(len > 64 ? 64 : len), s);
+	if (low > high)
+		return vc_error_set(err, VC_EUSER, "--multi-prog: Invalid task range, %" PRIu64 "-%" PRIu64, low, high);
+	if (high >= (c->ntasks ? c->ntasks : UINT32_MAX))
+		return vc_error_set(err, VC_EUSER, "--multi-prog: Invalid task id, %" PRIu64 " >= ntasks", high);
+	c->ranges[c->n++] = (struct range){low, high};
+	return 0;
+}
+
+static int check_ranks(struct check *c, const char *s, size_t len, struct vc_error *err)
+{
+	if (len == 1 && *s == '*') {
+		c->all = true;
+		return 0;
+	}
+	if (c->all)
+		return vc_error_set(err, VC_EUSER, "--multi-prog: Task range specification with asterisk must be last");
+	for (size_t at = 0; at < len;) {
+		const char *comma = memchr(s + at, ',', len - at);
+		size_t piece = comma ? (size_t)(comma - s) - at : len - at;
+		if (piece > 0 && check_range(c, s + at, piece, err) < 0)
+			return -1;
+		at += piece + 1;
+	}
+	return 0;
+}
+
+static int check_line(void *ctx, const char *text, size_t len, struct vc_error *err)
+{
+	struct line line = {0};
+	vc_autostrv char **argv = NULL;
+	size_t skip = strspn(text, BLANKS);
+	int rc = split_line(text, len, &line, err);
+	if (rc < 0 || skip >= len || text[skip] == '#')
+		return rc;
+	if (check_ranks(ctx, line.ranks, line.ranks_len, err) < 0)
+		return -1;
+	return rc == 0 ? vc_error_set(err, VC_EUSER, "--multi-prog: '%.*s' names no task", (int)(len > 64 ? 64 : len), text)
+		       : line_argv(&line, 0, 0, &argv, err);
+}
+
+static int compare_ranges(const void *va, const void *vb)
+{
+	const struct range *a = va, *b = vb;
+	return a->low < b->low ? -1 : a->low > b->low;
+}
+
+static int check_coverage(struct check *c, uint32_t *ret_ntasks, struct vc_error *err)
+{
+	uint64_t next = 0; // the first rank behind those seen
+	qsort(c->ranges, c->n, sizeof(*c->ranges), compare_ranges);
+	for (size_t i = 0; i < c->n; i++) {
+		if (c->ranges[i].low < next)
+			return vc_error_set(err, VC_EUSER, "--multi-prog: Duplicate record for task %" PRIu64, c->ranges[i].low);
+		if (c->ranges[i].low > next && !c->all)
+			return vc_error_set(err, VC_EUSER, "--multi-prog: no program for task %" PRIu64, next);
+		next = c->ranges[i].high + 1;
+	}
+	uint32_t ntasks = c->ntasks ? c->ntasks : next ? (uint32_t)next : 1;
+	if (next < ntasks && !c->all)
+		return vc_error_set(err, VC_EUSER, "--multi-prog: no program for task %" PRIu64, next);
+	*ret_ntasks = ntasks;
+	return 0;
+}
+
+int multiprog_check(const char *text, uint32_t ntasks, uint32_t *ret_ntasks, struct vc_error *err)
+{
+	struct check c = {.ntasks = ntasks};
+	vc_autofree struct range *ranges = c.ranges = calloc(strnlen(text, MULTIPROG_TEXT_MAX) + 1, sizeof(*ranges));
+	if (!ranges)
+		return vc_error_errno(err, "--multi-prog");
+	return each_line(text, check_line, &c, err) < 0 ? -1 : check_coverage(&c, ret_ntasks, err);
+}
+
 // --- what a text is, line by line as it stands: continued lines, too, could be taken for the beginning of one -------------
 
 // The first line, at *text or behind, in which Slurm could find a program: its words behind the set of ranks, else NULL.

@@ -24,6 +24,9 @@ bool multiprog_is_file(const char *path, const char *text);
 bool multiprog_is_wrapped(const char *text, const char *wrapper);
 // The program that the text names for this rank, and its arguments. *ret_argv: vc_strv_free.
 int multiprog_argv(const char *text, uint32_t rank, char ***ret_argv, struct vc_error *err);
+// What srun checks before a step begins: sets of ranks that are none, ranks that are named twice or have no program, or are not
+// below `ntasks` (0: not given), anything behind a line of '*', a program's words. *ret_ntasks: `ntasks`, else the highest rank + 1.
+int multiprog_check(const char *text, uint32_t ntasks, uint32_t *ret_ntasks, struct vc_error *err);
 // The text with `wrapper -- ` before every program, each on one line; NULL on error.
 char *multiprog_wrap(const char *text, const char *wrapper, struct vc_error *err);
 

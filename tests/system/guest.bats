@@ -132,7 +132,7 @@ fake_slurm() {
 @test "srun: what tasks open and run is told to the tasks, and the real srun gets none of it" {
     fake_slurm
     run --separate-stderr vm_host --slurm-bin "$WORK/slurm" 0 2 'printf "0 true\n* /bin/sh -c x\n" >m; srun -o o.%t -e 1 -i i.%n --multi-prog m a; rm m'
-    [ "${lines[0]}" = "srun --jobid=123 --chdir=/ --export=ALL -- m a" ]
+    [ "${lines[0]}" = "srun --ntasks=1 --jobid=123 --chdir=/ --export=ALL -- m a" ]
     [[ $output == *$'\nVCLUSTER_PROGRAMS=0 true\n'* && $output == *$'* /bin/sh -c x\n'* ]]
     output+=$'\n'
     [[ $output == *$'\nVCLUSTER_STDOUT=>o.%t\n'* && $output == *$'\nVCLUSTER_STDERR=>1\n'* && $output == *$'\nVCLUSTER_STDIN=<i.%n\n'* ]]

@@ -152,6 +152,50 @@ static void test_multiprog(void **state)
 
 static const struct {
 	const char *text;
+	uint32_t given, ntasks;
+	const char *says; // NULL: taken
+} checks[] = {
+	{"0 a\n1-2 b\n* c\n", 4, 4, NULL},
+	{"# c\n\n 0-2,3 a\n", 0, 4, NULL},
+	{"2-3 a\n1,0 b\n", 0, 4, NULL},
+	{"0 a \\\n b\n1 c", 2, 2, NULL},
+	{"* a\n", 0, 1, NULL},
+	{"5 a\n* b\n", 0, 6, NULL},
+	{"* a\n* b\n", 3, 3, NULL},
+	{"-1 a\n", 0, 2, NULL},
+	{"0,,1 a\n", 0, 2, NULL},
+	{"0-3 a\n", 3, 0, "Invalid task id, 3 >= ntasks"},
+	{"0-4294967295 a\n", 0, 0, "Invalid task id, 4294967295 >= ntasks"},
+	{"0-3 a\n1 b\n0 c\n", 0, 0, "Duplicate record for task 0"},
+	{"0-3 a\n2 b\n* c\n", 9, 0, "Duplicate record for task 2"},
+	{"* a\n0 b\n", 2, 0, "asterisk must be last"},
+	{"3-1 a\n", 0, 0, "Invalid task range, 3-1"},
+	{"x,0 a\n", 0, 0, "Invalid task range specification (x)"},
+	{"word a\n0 b\n", 0, 0, "Invalid task range specification (word)"},
+	{", a\n0 b\n", 0, 0, "names no task"},
+	{"0\n", 0, 0, "names no program"},
+	{"0 a 'b\n", 0, 0, "a quote is not closed"},
+	{"0 a\n2 b\n", 0, 0, "no program for task 1"},
+	{"0 a\n", 2, 0, "no program for task 1"},
+	{"", 0, 0, "no program for task 0"},
+};
+
+static void test_multiprog_check(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < VC_ARRAY_LEN(checks); i++) {
+		struct vc_error err = VC_ERROR_INIT;
+		uint32_t ntasks = 0;
+		int rc = multiprog_check(checks[i].text, checks[i].given, &ntasks, &err);
+		if ((rc == 0) != !checks[i].says || ntasks != checks[i].ntasks * !rc)
+			fail_msg("'%s': %d, %u tasks, %s", checks[i].text, rc, ntasks, err.text);
+		if (checks[i].says)
+			assert_contains(err.text, checks[i].says);
+	}
+}
+
+static const struct {
+	const char *text;
 	bool possible, wrapped;
 } texts[] = {
 	{"0 a", true, false},
@@ -301,6 +345,7 @@ int main(void)
 		cmocka_unit_test(test_decisions),
 		cmocka_unit_test(test_decisions_fail_closed),
 		cmocka_unit_test(test_multiprog),
+		cmocka_unit_test(test_multiprog_check),
 		cmocka_unit_test(test_multiprog_possible),
 		cmocka_unit_test(test_multiprog_large),
 		cmocka_unit_test(test_multiprog_file),
