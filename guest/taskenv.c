@@ -288,9 +288,21 @@ static int set_site(char *const *site, struct vc_exec_start *start, struct vc_er
 	return 0;
 }
 
+// A task of a step that Slurm's mpi/pmi2 made for a spawner: its srun ran with a copy of the spawner's step's environment, and what
+// that says of files and programs is not for this step. Only slurmstepd's own word counts, not one passed on from a guest.
+static int forget_spawner(struct vc_exec_start *start, struct vc_error *err)
+{
+	static const char *const names[] = {TASKENV_STDIN, TASKENV_STDOUT, TASKENV_STDERR, TASKENV_PROGRAMS};
+	for (size_t i = 0; vc_exec_getenv(start, "PMI_SPAWNED") && i < VC_ARRAY_LEN(names); i++) {
+		if (vc_exec_setenv(start, names[i], NULL, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int taskenv_apply(const struct taskenv *facts, struct vc_exec_start *start, struct vc_error *err)
 {
-	if (unpass(start, err) < 0 || take_cwd(start, err) < 0 || take_files(facts, start, err) < 0 ||
+	if (forget_spawner(start, err) < 0 || unpass(start, err) < 0 || take_cwd(start, err) < 0 || take_files(facts, start, err) < 0 ||
 	    take_programs(start, err) < 0 || set_facts(facts, start, err) < 0 || set_path(start, err) < 0 ||
 	    set_default(start, "HOME", facts->home, err) < 0 || set_default(start, "USER", facts->user, err) < 0 ||
 	    set_default(start, "LOGNAME", facts->user, err) < 0 || set_default(start, "SHELL", facts->shell, err) < 0 ||

@@ -186,6 +186,27 @@ static void program_of_a_task(void **state)
 	program_of("X=y", "VCLUSTER_PROGRAMS=0 a\n", "no task of a step");
 }
 
+// Of the spawner's step, whose environment srun had: not of the step that mpi/pmi2 made.
+static void step_of_a_spawner(void **state)
+{
+	static const char *const env[] = {"PMI_SPAWNED=1", "SLURM_PROCID=0", "VCLUSTER_STDIN=</in.%t", "VCLUSTER_STDOUT=>out.%t",
+					  "VCLUSTER_STDERR=>err.%t", "VCLUSTER_PROGRAMS=0 spawner\n", NULL};
+	static const char *const passed[] = {"VCLUSTER_PASS_PMI_SPAWNED=1", "SLURM_PROCID=0", "VCLUSTER_STDOUT=>out.%t", NULL};
+	struct vc_exec_start s;
+	(void)state;
+	make(&s, env);
+	assert_int_equal(taskenv_apply(&facts, &s, NULL), 0);
+	for (size_t i = 0; i < 3; i++)
+		assert_null(s.files[i].path);
+	for (size_t i = 0; s.env[i]; i++)
+		assert_true(!strstr(s.env[i], "VCLUSTER_STD") && !strstr(s.env[i], TASKENV_PROGRAMS));
+	vc_exec_start_clear(&s);
+	make(&s, passed); // a spawned task's own srun: its step is not a spawner's
+	assert_int_equal(taskenv_apply(&facts, &s, NULL), 0);
+	assert_string_equal(s.files[1].path, "out.0");
+	vc_exec_start_clear(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -196,6 +217,7 @@ int main(void)
 		cmocka_unit_test(files_of_a_step),
 		cmocka_unit_test(streams_of_one_task),
 		cmocka_unit_test(program_of_a_task),
+		cmocka_unit_test(step_of_a_spawner),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
