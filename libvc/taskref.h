@@ -4,8 +4,8 @@
 // The plugin only replaces argv[0] of a task (Slurm's argument vector has no room for more), so everything else goes
 // this way: VCEXEC_TASK holds the reference, VCEXEC_PROGRAM the program that argv[0] named, VCEXEC_SOCKET vcd's socket where it
 // is not the default. Without VCEXEC_PROGRAM (programs of --multi-prog files) the vector is `vcexec -- PROGRAM ARGUMENTS`.
-// VCEXEC_GUEST says that a guest's own srun made the step: its words are a command, whatever they look like, and never a
-// --multi-prog file. vcexec passes none of them into the guest. They are the user's own to forge: vcd decides by the peer's uid.
+// VCEXEC_ONE_PROGRAM says that the srun of the step had no --multi-prog, or a guest's own srun made it: the task's words are a
+// command, whatever they look like, and never a --multi-prog file. vcexec passes none of them into the guest. They are the user's own to forge: vcd decides by the peer's uid.
 #ifndef LIBVC_TASKREF_H
 #define LIBVC_TASKREF_H
 
@@ -16,7 +16,7 @@
 #define VC_TASKREF_ENV "VCEXEC_TASK"
 #define VC_TASKREF_PROGRAM_ENV "VCEXEC_PROGRAM"
 #define VC_TASKREF_SOCKET_ENV "VCEXEC_SOCKET"
-#define VC_TASKREF_GUEST_ENV "VCEXEC_GUEST"
+#define VC_TASKREF_GUEST_ENV "VCEXEC_ONE_PROGRAM"
 #define VC_TASKREF_LEN 128 // bytes of the text, with its end
 
 enum vc_task_kind {

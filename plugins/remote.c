@@ -64,9 +64,10 @@ static const char *env_get(char *const *env, const char *name)
 }
 
 // The user's own to forge: it only ends the looking for programs in a text, and the task is vcexec either way.
-static bool from_guest(const struct task *t)
+// Steps that Slurm's mpi/pmi2 makes have it from the step of the spawner, of which it is true; --multi-prog is then their own.
+static bool is_one_program(const struct task *t)
 {
-	return env_get(t->env, VC_TASKREF_GUEST_ENV) != NULL;
+	return env_get(t->env, VC_TASKREF_GUEST_ENV) != NULL && env_get(t->env, "PMI_SPAWNED") == NULL;
 }
 
 static void get_facts(const struct plugin *p, struct task *t, struct task_facts *facts)
@@ -89,7 +90,7 @@ static void get_facts(const struct plugin *p, struct task *t, struct task_facts 
 	if (!facts->asked && !facts->marked)
 		return; // plain jobs pay for nothing more
 	facts->multiprog = !facts->batch && t->argc >= 2 && multiprog_possible(t->argv[1]);
-	facts->wrapped = facts->multiprog && !from_guest(t) && multiprog_is_wrapped(t->argv[1], p->args.vcexec);
+	facts->wrapped = facts->multiprog && !is_one_program(t) && multiprog_is_wrapped(t->argv[1], p->args.vcexec);
 }
 
 static int set_taskref(const struct plugin *p, spank_t sp, const struct task *t, struct vc_error *err)
@@ -162,7 +163,7 @@ static int find_program(struct task *t, struct vc_error *err)
 	vc_autostrv char **first = NULL;
 	size_t n = 0;
 	bool file = multiprog_is_file(t->argv[0], t->argv[1]), maybe = file || access(t->argv[0], X_OK) != 0;
-	if (maybe && !from_guest(t) && multiprog_argv(t->argv[1], t->rank, &first, err) < 0 && file)
+	if (maybe && !is_one_program(t) && multiprog_argv(t->argv[1], t->rank, &first, err) < 0 && file)
 		return -1;
 	char **program = t->program = calloc(vc_strv_len(first) + vc_strv_len(t->argv) + 1, sizeof(*t->program));
 	if (!program)

@@ -17,6 +17,7 @@
 #include "libvc/client.h"
 #include "libvc/json.h"
 #include "libvc/multiprog.h"
+#include "libvc/taskref.h"
 #include "plugins/plugin.h"
 
 #define SLURM_OPTION_PREFIX "SLURM_SPANK__SLURM_SPANK_OPTION_vcluster_" // + the option's name, '_' for '-'
@@ -146,6 +147,27 @@ static bool is_bcast_option(const char *arg)
 	return strcmp(arg, "--bcast") == 0 || strncmp(arg, "--bcast=", 8) == 0;
 }
 
+// --multi-prog, or so much of it that getopt takes it for that; a program's own argument may pass for it, which is no harm.
+static bool is_multiprog_option(const char *arg)
+{
+	size_t len = strlen(arg);
+	return len >= strlen("--mu") && strncmp("--multi-prog", arg, len) == 0;
+}
+
+// For slurmstepd's hook, which cannot tell a command with such an argument from a file with such a text.
+static void mark_one_program(void)
+{
+	vc_autobuf struct vc_buf buf = VC_BUF_INIT(CMDLINE_MAX);
+	bool one = read_cmdline(&buf) == 0 && buf.len > 0 && vc_buf_append(&buf, "", 1) == 0;
+	const char *text = one ? (const char *)vc_buf_head(&buf) : NULL;
+	for (const char *p = text; one && p < text + buf.len; p += strlen(p) + 1)
+		one = !is_multiprog_option(p);
+	if (one)
+		setenv(VC_TASKREF_GUEST_ENV, "1", 1);
+	else
+		unsetenv(VC_TASKREF_GUEST_ENV);
+}
+
 // srun replaces the program by its copy's place: then its own command line ends differently from the task's.
 static bool uses_bcast(int argc, char *const argv[])
 {
@@ -186,6 +208,7 @@ int submit_local_user(struct plugin *p, spank_t sp)
 	struct vc_error err = VC_ERROR_INIT;
 	if (!p->options.value[VC_SPEC_OPT_IMAGE])
 		return 0;
+	mark_one_program();
 	if (spank_get_item(sp, S_JOB_ARGV, &argc, &argv) != ESPANK_SUCCESS || argc < 1)
 		return 0;
 	if (argc >= 2 && wrap_multiprog(p, argv, &err) < 0) {

@@ -170,7 +170,7 @@ static void environment(void **state)
 	for (size_t i = 0; s.env[i]; i++) {
 		static const char *const own[] = {"PATH=/var/empty", "HOME=/home/alice", "USER=alice", "LOGNAME=alice",
 						  "SLURM_JOB_ID=12", "SLURM_JOBID=12", "SLURM_CONF=/etc/slurm/slurm.conf",
-						  "SLURM_NTASKS=4",  "VCLUSTER_CWD=/guest/dir", "VCEXEC_GUEST=1"};
+						  "SLURM_NTASKS=4",  "VCLUSTER_CWD=/guest/dir", "VCEXEC_ONE_PROGRAM=1"};
 		bool known = !strncmp(s.env[i], "VCLUSTER_PASS_", 14);
 		for (size_t j = 0; j < VC_ARRAY_LEN(own); j++)
 			known = known || !strcmp(own[j], s.env[i]);

@@ -17,6 +17,7 @@
 
 static char dir[64];
 static char arg_marks[128], arg_vcexec[128], arg_socket[128];
+static char *own_name; // argv[0] of main, for /proc/self/cmdline
 static char *plugin_argv[] = {arg_marks, arg_vcexec, arg_socket};
 
 static int init(spank_context_t context)
@@ -240,6 +241,38 @@ static void test_multiprog_is_wrapped(void **state)
 	remove_file("m.conf");
 }
 
+// This program's own command line stands for srun's.
+static void test_one_program_is_marked(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *word;
+		bool one;
+	} rows[] = {{"srun", true}, {"--mpi=none", true}, {"--m", true}, {"--mu", false}, {"--multi-prog", false}, {"--multi-x", true}};
+	size_t room = strlen(own_name);
+	vc_autofree char *name = strdup(own_name);
+	char *argv[] = {(char *)"prog", (char *)"0 1", NULL};
+	skip_under_valgrind(); // it keeps a copy of the command line
+	assert_true(name && room >= strlen("--multi-prog"));
+	for (size_t i = 0; i < VC_ARRAY_LEN(rows); i++) {
+		memset(own_name, 0, room);
+		memcpy(own_name, rows[i].word, strlen(rows[i].word));
+		clear_defaults();
+		unsetenv(VC_TASKREF_GUEST_ENV);
+		assert_int_equal(init(S_CTX_LOCAL), 0);
+		fake.argc = 2;
+		fake.argv = argv;
+		assert_int_equal(slurm_spank_local_user_init(NULL, 0, NULL), 0);
+		assert_null(getenv(VC_TASKREF_GUEST_ENV)); // a plain job's
+		assert_int_equal(fake_option("vcluster", "img"), 0);
+		assert_int_equal(slurm_spank_local_user_init(NULL, 0, NULL), 0);
+		if ((getenv(VC_TASKREF_GUEST_ENV) != NULL) != rows[i].one)
+			fail_msg("%s: %s", rows[i].word, rows[i].one ? "not marked" : "marked");
+	}
+	memcpy(own_name, name, room);
+	unsetenv(VC_TASKREF_GUEST_ENV);
+}
+
 // --- slurmstepd ------------------------------------------------------------------------------------------------
 
 static int run_task(char **argv, int argc)
@@ -437,17 +470,19 @@ static void test_multiprog_is_executed(void **state)
 		const char *argv[4];
 		const char *file; // the text of argv[0]
 		const char *out;
-		bool guest; // VCEXEC_GUEST: the step is of a guest's own srun
+		bool one;     // VCEXEC_ONE_PROGRAM: srun had no --multi-prog
+		bool spawned; // it is of the spawner's step
 	} rows[] = {
-		{{"m.conf", "0 a\n1-2 b 'c d' %t %o\n"}, NULL, "<--><b><c d><2><1>", false},
-		{{"m.conf", "2 b\n", "more", "%t"}, NULL, "<--><b><more><%t>", false},
-		{{file, "* b\n"}, "* b\n", "<--><b>", false},
-		{{file, "word\nx,2 b\n"}, "word\nx,2 b\n", "<--><b>", false},
-		{{"/bin/echo", "2 apples"}, NULL, "<--></bin/echo><2 apples>", false},
-		{{"/bin/echo", "2 apples", "more"}, NULL, "<--></bin/echo><2 apples><more>", false},
-		{{"prog", "5 apples"}, NULL, "<--><prog><5 apples>", false}, // of the image
-		{{"prog", "2 apples"}, NULL, "<--><prog><2 apples>", true},
-		{{"m.conf", "2 b\n"}, NULL, "<--><m.conf><2 b\n>", true}, // where it is a lie: still vcexec
+		{{"m.conf", "0 a\n1-2 b 'c d' %t %o\n"}, NULL, "<--><b><c d><2><1>", false, false},
+		{{"m.conf", "2 b\n", "more", "%t"}, NULL, "<--><b><more><%t>", false, false},
+		{{file, "* b\n"}, "* b\n", "<--><b>", false, false},
+		{{file, "word\nx,2 b\n"}, "word\nx,2 b\n", "<--><b>", false, false},
+		{{"/bin/echo", "2 apples"}, NULL, "<--></bin/echo><2 apples>", false, false},
+		{{"/bin/echo", "2 apples", "more"}, NULL, "<--></bin/echo><2 apples><more>", false, false},
+		{{"prog", "5 apples"}, NULL, "<--><prog><5 apples>", false, false}, // of the image
+		{{"prog", "2 apples"}, NULL, "<--><prog><2 apples>", true, false},
+		{{"/tmp/7.x", "2 b\n"}, NULL, "<--><b>", true, true},
+		{{"m.conf", "2 b\n"}, NULL, "<--><m.conf><2 b\n>", true, false}, // where it is a lie: still vcexec
 	};
 	skip_under_valgrind(); // it sets no limit of descriptors
 	snprintf(file, sizeof(file), "%s/m.conf", dir);
@@ -461,8 +496,10 @@ static void test_multiprog_is_executed(void **state)
 		ask();
 		fake.rank = 2;
 		fake_env_set("SLURM_RLIMIT_NOFILE", "77");
-		if (rows[i].guest)
+		if (rows[i].one)
 			fake_env_set(VC_TASKREF_GUEST_ENV, "1");
+		if (rows[i].spawned)
+			fake_env_set("PMI_SPAWNED", "1");
 		run_in_child(argv, argc, out);
 		snprintf(expected, sizeof(expected), "%s job=123 restart=0 kind=task local=0 tasks=1 77\n", rows[i].out);
 		assert_string_equal(out, expected);
@@ -570,8 +607,10 @@ static void test_job_scripts_bad_arguments(void **state)
 	assert_contains(fake.log, "unknown argument 'nonsense'");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	(void)argc;
+	own_name = argv[0];
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_option), cmocka_unit_test(test_script_on_host),
 		cmocka_unit_test(test_no_option_no_trace),
@@ -579,6 +618,7 @@ int main(void)
 		cmocka_unit_test(test_environment),
 		cmocka_unit_test(test_unknown_argument),
 		cmocka_unit_test(test_multiprog_is_wrapped),
+		cmocka_unit_test(test_one_program_is_marked),
 		cmocka_unit_test(test_task_of_plain_job),
 		cmocka_unit_test(test_task),
 		cmocka_unit_test(test_batch),
