@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cmd/vcexec_pmix.h"
+#include "guest/taskenv.h"
 #include "libvc/buf.h"
 #include "libvc/client.h"
 #include "libvc/execclient.h"
@@ -404,7 +405,7 @@ static bool wants_pty(const struct exec *x)
 // A program of the host's file system, as --bcast puts one there, is none of the machine's.
 static void explain_missing(const struct exec *x, const char *program, int status)
 {
-	if (status == 127 && !x->script && strchr(program, '/') && access(program, F_OK) == 0)
+	if (status == 127 && !x->script && !getenv(TASKENV_PROGRAMS) && strchr(program, '/') && access(program, F_OK) == 0)
 		fprintf(stderr, "vcluster: %s is on the host, which the machines do not see, nor what --bcast copies there: use "
 				"--vcluster-stage-in, or sbcast in the job\n", program);
 }

@@ -80,7 +80,7 @@ static bool put(FILE *out, char letter, int width, const struct iofile_facts *f)
 static void expand(const char *pattern, const struct iofile_facts *facts, FILE *out)
 {
 	bool escaped = strchr(pattern, '\\') != NULL;
-	for (const char *p = pattern, *next; *p; p = next) {
+	for (const char *p = pattern, *next; *p && ftell(out) < VC_PATH_MAX; p = next) { // a name of a job may be long
 		int width = 0;
 		next = p + 1;
 		if (escaped || *p != '%') {

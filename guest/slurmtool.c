@@ -86,8 +86,10 @@ static int open_one(const struct slurmopt_request *r, const struct stream *s, co
 	if (iofile_path(pattern, &facts, &path, err) < 0)
 		return vc_error_wrap(err, "srun: --%s", s->option);
 	vc_autoclose int file = open(path, flags | O_CLOEXEC, 0666);
-	if (file < 0 || dup2(file, s->fd) < 0)
+	if (file < 0 || (file == s->fd ? fcntl(file, F_SETFD, 0) : dup2(file, s->fd)) < 0)
 		return vc_error_errno(err, "srun: --%s=%s", s->option, path);
+	if (file == s->fd) // it was closed
+		file = -1;
 	return 0;
 }
 
@@ -95,8 +97,10 @@ static int open_one(const struct slurmopt_request *r, const struct stream *s, co
 static int unused(const struct stream *s, struct vc_error *err)
 {
 	vc_autoclose int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (s->fd == STDIN_FILENO && (null < 0 || dup2(null, s->fd) < 0))
+	if (s->fd == STDIN_FILENO && (null < 0 || (null == s->fd ? fcntl(null, F_SETFD, 0) : dup2(null, s->fd)) < 0))
 		return vc_error_errno(err, "srun: /dev/null");
+	if (null == s->fd)
+		null = -1;
 	return 0;
 }
 

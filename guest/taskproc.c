@@ -311,6 +311,14 @@ static char **candidates(const struct taskproc_conf *conf)
 	return vc_steal(&v);
 }
 
+// The program is there, so that it was what has to run it that was not found.
+static bool lacks_interpreter(const struct taskproc_conf *conf, const struct report *r, const char *program)
+{
+	struct stat st;
+	vc_autoclose int cwd = open(conf->cwd, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return r->step == STEP_EXEC && r->error == ENOENT && strchr(program, '/') && fstatat(cwd, program, &st, 0) == 0;
+}
+
 static int explain(const struct taskproc_conf *conf, const struct report *r, int *ret_status, struct vc_error *err)
 {
 	const char *what = r->step == STEP_CWD ? conf->cwd : r->step == STEP_EXEC ? conf->start->argv[0] : "";
@@ -320,13 +328,18 @@ static int explain(const struct taskproc_conf *conf, const struct report *r, int
 	*ret_status = 1;
 	if (r->step == STEP_EXEC)
 		*ret_status = r->error == ENOENT || r->error == ENOTDIR ? 127 : 126;
+	if (lacks_interpreter(conf, r, what)) {
+		*ret_status = 126;
+		return vc_error_set(err, ENOENT, "%s: its interpreter or loader is not here", what);
+	}
 	if (*ret_status == 127 && !strchr(what, '/'))
 		return vc_error_set(err, ENOENT, "%s: command not found", what);
 	errno = r->error;
 	return vc_error_errno(err, "%s%s%s", step_names[r->step], space, what);
 }
 
-// Waits for exec: the pipe closes without a word. The child has no way to hang before it.
+// Waits for exec: the pipe closes without a word. The child hangs before it only where the task's directory, program or files
+// are on a file system that hangs, as a host's under --vcluster-mount may (docs/security.md).
 static int await_exec(const struct taskproc_conf *conf, pid_t pid, int fd, int *ret_status, struct vc_error *err)
 {
 	struct report r;

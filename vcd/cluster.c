@@ -591,6 +591,12 @@ static struct json_object *id_params(const struct cluster *c)
 	return params;
 }
 
+// A host whose vcd is of an earlier release knows no such method, and says what is missing when it stages.
+static void looked(void *ctx, const struct vc_error *err)
+{
+	step_done(ctx, err && err->code == VC_ENOTFOUND ? NULL : err);
+}
+
 // A file that is not there is said before an image is built or a machine started for it.
 static int enter_looking(struct cluster *c, struct vc_error *err)
 {
@@ -602,7 +608,7 @@ static int enter_looking(struct cluster *c, struct vc_error *err)
 	arm_start_deadline(c);
 	vc_json_add_str(params, "user", c->plan->owner.user);
 	vc_json_add_strv(params, "files", c->plan->spec->stage_in);
-	return call_hosts(c, "host.stage", params, start_left_ms(c), false, step_done, err);
+	return call_hosts(c, "host.look", params, start_left_ms(c), false, looked, err);
 }
 
 static int enter_preparing(struct cluster *c, struct vc_error *err)

@@ -85,7 +85,7 @@ struct hv_probe {
 	uint64_t limit_ms;
 };
 int hv_probe(struct hv *hv, const struct hv_probe *probe, bool *ret_kvm, struct vc_error *err);
-// The rate of this host's time-stamp counter in kHz, which is an emulated machine's as well. Takes HV_TSC_MS.
+// The rate of this host's time-stamp counter in kHz, which is an emulated machine's as well; 0: not known. Takes HV_TSC_MS.
 uint32_t hv_tsc_khz(void);
 
 // --- hvmeasure.c ---

@@ -18,6 +18,8 @@
 #define HV_PROBE_POLL_MS 50
 #define HV_PROBE_MEM_MIB 128
 #define HV_TSC_MS 20	// between two readings: each is off by less than a microsecond, so 100 ppm at most
+#define HV_TSC_KHZ_MIN 100000
+#define HV_TSC_KHZ_MAX 10000000
 #define HV_TSC_TRIES 16 // of one reading; the best is that in whose midst nothing else ran
 #define HV_CONSOLE_MAX (256 * 1024) // bytes of a probe's console that are searched
 // The kernel has initialised everything and looks for a root file system that is not there.
@@ -168,8 +170,11 @@ static struct tsc_reading read_tsc(void)
 
 uint32_t hv_tsc_khz(void)
 {
-	struct tsc_reading first = read_tsc();
-	poll(NULL, 0, HV_TSC_MS);
-	struct tsc_reading last = read_tsc();
-	return (uint32_t)((last.ticks - first.ticks) * 1000000 / (last.ns - first.ns));
+	struct tsc_reading first = read_tsc(), last = first;
+	while (last.ns - first.ns < HV_TSC_MS * UINT64_C(1000000)) { // a signal ends poll() early
+		poll(NULL, 0, HV_TSC_MS);
+		last = read_tsc();
+	}
+	uint64_t khz = last.ticks > first.ticks ? (last.ticks - first.ticks) * 1000000 / (last.ns - first.ns) : 0;
+	return khz >= HV_TSC_KHZ_MIN && khz <= HV_TSC_KHZ_MAX ? (uint32_t)khz : 0;
 }

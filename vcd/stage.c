@@ -205,8 +205,9 @@ static int start(struct vcd *vcd, struct share *s, struct rpc_request *req, stru
 }
 
 // Before there is a share: can the user read them here?
-static int start_check(struct vcd *vcd, struct rpc_request *req, struct vc_error *err)
+static int host_look(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
+	struct vcd *vcd = host_vcd(ctx);
 	const char *user;
 	char as[VC_NAME_MAX + 8];
 	vc_autostrv char **files = NULL;
@@ -227,8 +228,6 @@ static int host_stage(struct rpc_request *req, void *ctx, struct vc_error *err)
 	struct host *host = ctx;
 	const char *id;
 	uint32_t job;
-	if (json_object_object_get_ex(rpc_params(req), "files", NULL))
-		return start_check(host_vcd(host), req, err);
 	if (vc_json_str(rpc_params(req), "cluster", PLAN_ID_LEN, &id, err) < 0 ||
 	    vc_json_u32(rpc_params(req), "job", UINT32_MAX, &job, err) < 0)
 		return -1;
@@ -242,7 +241,10 @@ static int host_stage(struct rpc_request *req, void *ctx, struct vc_error *err)
 	return start(host_vcd(host), s, req, err);
 }
 
-static const struct rpc_method methods[] = {{"host.stage", RPC_PEER, RPC_HOST, 0, host_stage}};
+static const struct rpc_method methods[] = {
+	{"host.look", RPC_PEER, RPC_HOST, 0, host_look},
+	{"host.stage", RPC_PEER, RPC_HOST, 0, host_stage},
+};
 
 int stage_register(struct vcd *vcd, struct host *host, struct vc_error *err)
 {

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2-or-later
+// SPDX-License-Identifier: GPL-2.0-or-later
 // Medians, intervals, verdicts, and a whole report from its two files.
 #include "tests/unit/test.h"
 

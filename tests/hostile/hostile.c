@@ -81,6 +81,7 @@ static const struct row {
 	{"host.load", "{}"},
 	{"host.share", "{\"cluster\":\"0123456789abcdef0123456789abcdef\",\"members\":[]}"},
 	{"host.pause", "{\"cluster\":\"" ID "\",\"pause\":true}"},
+	{"host.look", "{\"cluster\":\"" ID "\",\"user\":\"alice\",\"files\":[\"/etc/passwd\"]}"},
 	{"host.plan", "{\"plan\":{}}"},
 	{"host.prepare", "{\"plan\":{}}"},
 	{"host.release", "{\"slurm\":\"lab\",\"job\":%J,\"restart\":0}"},

@@ -9,9 +9,15 @@ load faults
 HOST=n2
 STEPS="plan image network disks domains guests"
 UNDO="undo-guests undo-domains undo-disks undo-network undo-image undo-plan"
-PHASES="waiting loading building preparing booting forming staging ready"
+PHASES="waiting loading looking building preparing booting forming staging ready"
 
-setup_file() { faults_begin; }
+STAGED=/home/alice/fault.staged # a job with a file to stage passes the phase that looks for it
+
+setup_file() {
+    faults_begin
+    as alice sh -c 'echo staged >"$1"' sh "$STAGED"
+}
+teardown_file() { as alice rm -f "$STAGED"; }
 setup() { need_fault_points; }
 teardown() { ! has_fault_points || faults_over; }
 
@@ -43,7 +49,7 @@ start_again() { lab start "$1" vcd || vcd_is_dead "$1"; }
 
 @test "vcd dies on the controller at each phase: the job runs once" {
     faults ctl "waiting=crash"
-    start_job "$RUN_ONCE" -w "$HOST"
+    start_job "$RUN_ONCE" -w "$HOST" --vcluster-stage-in="$STAGED"
     through ctl crash start_again $PHASES releasing released
     wait_job "$JOB" 120
     assert_ran_once "$JOB"
@@ -57,7 +63,7 @@ restart_slurmctld() {
 
 @test "slurmctld is restarted in each phase: the job runs once" {
     faults ctl "waiting=stop"
-    start_job "$RUN_ONCE" -w "$HOST"
+    start_job "$RUN_ONCE" -w "$HOST" --vcluster-stage-in="$STAGED"
     through ctl stop restart_slurmctld $PHASES releasing
     wait_job "$JOB" 120
     assert_ran_once "$JOB"
@@ -91,9 +97,9 @@ releasing_again() { lab log "$HOST" vcd | tail -n 15 | grep -q "job $JOB: cluste
 
 @test "a phase fails on the controller: the job says so, and nothing is left" {
     local phase
-    for phase in loading preparing booting; do
+    for phase in loading looking preparing booting; do
         faults ctl "$phase=fail"
-        start_job "$RUN_ONCE" -w "$HOST"
+        start_job "$RUN_ONCE" -w "$HOST" --vcluster-stage-in="$STAGED"
         wait_job "$JOB" 60
         assert_failed "$JOB" "fault point $phase"
         ends_well 30 "$JOB"
