@@ -268,7 +268,7 @@ same_output() {
     assert_equal "$(grep -c 'in/missing: No such file or directory' <<<"$output")" 1
     [[ $output != *ran* ]] && [[ $output != *tar* ]]
     run lab log ctl vcd
-    output=$(grep "\b$JOB\b" <<<"$output")
+    output=$(grep "/$JOB\.[0-9]*: " <<<"$output")
     assert_contains "$output" "looking"
     [[ $output != *preparing* ]]
     as alice rm -rf in out
