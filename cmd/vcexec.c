@@ -42,7 +42,7 @@ struct exec {
 };
 
 // Never passed on: our own, and what names descriptors and servers that only slurmstepd's children can reach.
-static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, VC_TASKREF_GUEST_ENV, "PMI_FD", "PMI_PORT", "PMIX_NAMESPACE",
+static char *const own_filter[] = {VC_TASKREF_ENV, VC_TASKREF_PROGRAM_ENV, VC_TASKREF_SOCKET_ENV, VC_TASKREF_ONE_PROGRAM_ENV, "PMI_FD", "PMI_PORT", "PMIX_NAMESPACE",
 				   "PMIX_RANK", "PMIX_SERVER_*", "PMIX_SECURITY_MODE", "PMIX_GDS_MODULE", "PMIX_BFROP_*", "PMIX_PTL_*",
 				   "PMIX_DSTORE_*", "PMIX_HOSTNAME", "PMIX_VERSION", "PMIX_SYSTEM_TMPDIR", "PMIX_ID", "SLURM_PMI*", "SLURM_SRUN_COMM_*", "SLURM_PTY_*", "SLURM_JWT", NULL};
 // When vcd names none (env-filter of vcd.conf).

@@ -67,7 +67,7 @@ static const char *env_get(char *const *env, const char *name)
 // Steps that Slurm's mpi/pmi2 makes have it from the step of the spawner, of which it is true; --multi-prog is then their own.
 static bool is_one_program(const struct task *t)
 {
-	return env_get(t->env, VC_TASKREF_GUEST_ENV) != NULL && env_get(t->env, "PMI_SPAWNED") == NULL;
+	return env_get(t->env, VC_TASKREF_ONE_PROGRAM_ENV) != NULL && env_get(t->env, "PMI_SPAWNED") == NULL;
 }
 
 static void get_facts(const struct plugin *p, struct task *t, struct task_facts *facts)

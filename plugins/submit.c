@@ -163,9 +163,9 @@ static void mark_one_program(void)
 	for (const char *p = text; one && p < text + buf.len; p += strlen(p) + 1)
 		one = !is_multiprog_option(p);
 	if (one)
-		setenv(VC_TASKREF_GUEST_ENV, "1", 1);
+		setenv(VC_TASKREF_ONE_PROGRAM_ENV, "1", 1);
 	else
-		unsetenv(VC_TASKREF_GUEST_ENV);
+		unsetenv(VC_TASKREF_ONE_PROGRAM_ENV);
 }
 
 // srun replaces the program by its copy's place: then its own command line ends differently from the task's.

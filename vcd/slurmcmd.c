@@ -245,7 +245,7 @@ static int fixed_env(const struct plan *plan, const struct slurmcmd_conf *conf, 
 {
 	if (vec_addf(env, err, "PATH=%s", SLURMCMD_NO_PATH) < 0 || vec_addf(env, err, "HOME=%s", plan->owner.home) < 0 ||
 	    vec_addf(env, err, "USER=%s", plan->owner.user) < 0 || vec_addf(env, err, "LOGNAME=%s", plan->owner.user) < 0 ||
-	    vec_addf(env, err, VC_TASKREF_GUEST_ENV "=1") < 0 || vec_addf(env, err, "SLURM_JOB_ID=%u", plan->key.job) < 0 || vec_addf(env, err, "SLURM_JOBID=%u", plan->key.job) < 0)
+	    vec_addf(env, err, VC_TASKREF_ONE_PROGRAM_ENV "=1") < 0 || vec_addf(env, err, "SLURM_JOB_ID=%u", plan->key.job) < 0 || vec_addf(env, err, "SLURM_JOBID=%u", plan->key.job) < 0)
 		return -1;
 	return conf->slurm_conf ? vec_addf(env, err, "SLURM_CONF=%s", conf->slurm_conf) : 0;
 }

@@ -258,19 +258,19 @@ static void test_one_program_is_marked(void **state)
 		memset(own_name, 0, room);
 		memcpy(own_name, rows[i].word, strlen(rows[i].word));
 		clear_defaults();
-		unsetenv(VC_TASKREF_GUEST_ENV);
+		unsetenv(VC_TASKREF_ONE_PROGRAM_ENV);
 		assert_int_equal(init(S_CTX_LOCAL), 0);
 		fake.argc = 2;
 		fake.argv = argv;
 		assert_int_equal(slurm_spank_local_user_init(NULL, 0, NULL), 0);
-		assert_null(getenv(VC_TASKREF_GUEST_ENV)); // a plain job's
+		assert_null(getenv(VC_TASKREF_ONE_PROGRAM_ENV)); // a plain job's
 		assert_int_equal(fake_option("vcluster", "img"), 0);
 		assert_int_equal(slurm_spank_local_user_init(NULL, 0, NULL), 0);
-		if ((getenv(VC_TASKREF_GUEST_ENV) != NULL) != rows[i].one)
+		if ((getenv(VC_TASKREF_ONE_PROGRAM_ENV) != NULL) != rows[i].one)
 			fail_msg("%s: %s", rows[i].word, rows[i].one ? "not marked" : "marked");
 	}
 	memcpy(own_name, name, room);
-	unsetenv(VC_TASKREF_GUEST_ENV);
+	unsetenv(VC_TASKREF_ONE_PROGRAM_ENV);
 }
 
 // --- slurmstepd ------------------------------------------------------------------------------------------------
@@ -497,7 +497,7 @@ static void test_multiprog_is_executed(void **state)
 		fake.rank = 2;
 		fake_env_set("SLURM_RLIMIT_NOFILE", "77");
 		if (rows[i].one)
-			fake_env_set(VC_TASKREF_GUEST_ENV, "1");
+			fake_env_set(VC_TASKREF_ONE_PROGRAM_ENV, "1");
 		if (rows[i].spawned)
 			fake_env_set("PMI_SPAWNED", "1");
 		run_in_child(argv, argc, out);
