@@ -136,5 +136,8 @@ int ctl_console(struct ctl *ctl, char **args, int n, struct vc_error *err)
 		rc = relay(&c, err);
 	usual_mode(&c);
 	close(c.socket);
-	return rc < 0 ? ctl_fail(err) : CTL_OK;
+	if (rc < 0)
+		return ctl_fail(err);
+	session_ended(ctl, &target, NULL);
+	return CTL_OK;
 }

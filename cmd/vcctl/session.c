@@ -227,3 +227,17 @@ int session_run(const struct ctl *ctl, const struct target *target, char *const 
 	vc_exec_start_clear(&start);
 	return rc;
 }
+
+void session_ended(const struct ctl *ctl, const struct target *target, const struct vc_exec_result *result)
+{
+	vc_autojson struct json_object *line = ctl->json ? json_object_new_object() : NULL;
+	if (!line)
+		return;
+	vc_json_add_u64(line, "job", target->job);
+	vc_json_add_str(line, "member", target->name);
+	vc_json_add_u64(line, "rank", target->rank);
+	vc_json_add_str(line, "host", target->host);
+	if (result)
+		vc_json_add_u64(line, result->signo ? "signal" : "exit", (uint64_t)(result->signo ? result->signo : result->status));
+	fprintf(stderr, "%s\n", json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN));
+}

@@ -37,4 +37,8 @@ int session_attach(const struct ctl *ctl, const struct target *target, const cha
 int session_run(const struct ctl *ctl, const struct target *target, char *const *argv, bool pty, struct vc_exec_result *ret,
 		struct vc_error *err);
 
+// --json of what has no answer but the member's own streams: one line on standard error when it has ended,
+// {job, member, rank, host} and, where result is not NULL, {exit} or {signal}. Without --json nothing.
+void session_ended(const struct ctl *ctl, const struct target *target, const struct vc_exec_result *result);
+
 #endif

@@ -23,5 +23,6 @@ int ctl_exec(struct ctl *ctl, char **args, int n, struct vc_error *err)
 		return ctl_fail(err);
 	if (session_run(ctl, &target, command ? argv : shell, pty, &result, err) < 0)
 		return result.status;
+	session_ended(ctl, &target, &result);
 	vc_execclient_die(&result);
 }

@@ -128,6 +128,8 @@ console_shows_line() {
     assert_equal "${lines[*]}" "vc$JOB-0 alice"
     run as alice vcctl exec "$JOB" 1 -- sh -c 'kill -TERM $$'
     assert_equal "$status" 143
+    run as alice sh -c "vcctl exec --json $JOB 1 -- sh -c 'echo out; exit 7' 2>&1 >/dev/null"
+    assert_equal "$output" "{\"job\":$JOB,\"member\":\"vc$JOB-1\",\"rank\":1,\"host\":\"n2\",\"exit\":7}"
     run lab_exec n2 --user alice vcctl exec "$JOB" "vc$JOB-0" -- hostname
     assert_equal "$output" "vc$JOB-0"
 
