@@ -23,6 +23,7 @@
 
 #define READ_CHUNK (64u << 10) // bytes per read: a pipe's and a socket's usual worth
 #define RELAY_QUEUE_MAX (512u << 10) // bytes waiting for one side of a relay from which the other has to wait
+#define RELAY_HELD_MS 2		     // between two questions to a gate that lets nothing pass
 #define RELAY_END_MS 5000u	     // to get rid of the last bytes when one side has ended
 
 struct vc_client {
@@ -506,6 +507,9 @@ struct relay {
 	struct vc_client *client;
 	int fd;
 	atomic_ullong *sent; // may be NULL
+	const struct vc_relay_gate *gate; // may be NULL
+	size_t left; // with a gate: bytes that may go on now
+	bool held;   // and fd's next ones have to wait
 	struct vc_buf to_fd;
 	bool far_ended;	 // no more DATA comes
 	bool near_ended; // fd has said everything, and takes nothing
@@ -534,16 +538,39 @@ static int relay_frames(struct relay *r, struct vc_error *err)
 	return 0;
 }
 
+// How much of fd may go on now; 0: nothing.
+static size_t relay_may_read(struct relay *r, size_t most)
+{
+	uint8_t head[VC_RELAY_HEAD];
+	if (!r->gate)
+		return most;
+	r->held = false;
+	if (r->left == 0) {
+		ssize_t n = recv(r->fd, head, sizeof(head), MSG_PEEK | MSG_DONTWAIT);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return most; // its end
+		if (n > 0)
+			r->left = r->gate->pass(r->gate->ctx, head, (size_t)n);
+		r->held = r->left == 0;
+	}
+	r->near_ended |= r->left == VC_RELAY_END;
+	return r->left < most ? r->left : most;
+}
+
 static int relay_from_fd(struct relay *r, struct vc_error *err)
 {
 	uint8_t chunk[READ_CHUNK];
-	ssize_t n = read(r->fd, chunk, sizeof(chunk));
+	size_t most = relay_may_read(r, sizeof(chunk));
+	if (most == 0)
+		return 0;
+	ssize_t n = r->near_ended ? 0 : read(r->fd, chunk, most);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0) {
 		r->near_ended = true;
 		n = 0;
 	}
+	r->left -= r->left ? (size_t)n : 0;
 	if (r->sent)
 		*r->sent += (unsigned long long)n;
 	return vc_session_send(r->client->session, VC_FRAME_DATA, chunk, (size_t)n, err);
@@ -573,12 +600,14 @@ static int relay_round(struct relay *r, struct vc_error *err)
 	bool ending = r->near_ended || r->far_ended;
 	size_t out = vc_session_output(r->client->session)->len;
 	short net = (short)((r->to_fd.len < RELAY_QUEUE_MAX && !ending ? POLLIN : 0) | (out ? POLLOUT : 0));
-	short near = (short)((out < RELAY_QUEUE_MAX && !ending ? POLLIN : 0) | (r->to_fd.len ? POLLOUT : 0));
+	short near = (short)((out < RELAY_QUEUE_MAX && !ending && !r->held ? POLLIN : 0) | (r->to_fd.len ? POLLOUT : 0));
 	struct pollfd p[] = {{.fd = net ? r->client->fd : -1, .events = net},
 			     {.fd = near && !r->near_ended ? r->fd : -1, .events = near}};
-	int rc = poll(p, VC_ARRAY_LEN(p), ending ? (int)RELAY_END_MS : -1);
+	int rc = poll(p, VC_ARRAY_LEN(p), ending ? (int)RELAY_END_MS : r->held ? RELAY_HELD_MS : -1);
 	if (rc < 0)
 		return errno == EINTR ? 0 : vc_error_errno(err, "waiting for vcd");
+	if (rc == 0 && r->held)
+		return relay_from_fd(r, err);
 	if (rc == 0)
 		return vc_error_set(err, VC_ETIMEDOUT, "the end of a stream was not taken in time");
 	if ((p[0].revents & POLLOUT) && write_some(r->client, err) < 0)
@@ -592,9 +621,9 @@ static int relay_round(struct relay *r, struct vc_error *err)
 	return 0;
 }
 
-int vc_client_relay(struct vc_client *c, int fd, atomic_ullong *sent, struct vc_error *err)
+int vc_client_relay(struct vc_client *c, int fd, atomic_ullong *sent, const struct vc_relay_gate *gate, struct vc_error *err)
 {
-	struct relay r = {.client = c, .fd = fd, .sent = sent, .to_fd = VC_BUF_INIT(RELAY_QUEUE_MAX + VC_RPC_BODY_MAX)};
+	struct relay r = {.client = c, .fd = fd, .sent = sent, .gate = gate, .to_fd = VC_BUF_INIT(RELAY_QUEUE_MAX + VC_RPC_BODY_MAX)};
 	int rc = 0;
 	while ((rc = relay_frames(&r, err)) == 0 && !relay_is_over(&r) && (rc = relay_round(&r, err)) == 0)
 		;

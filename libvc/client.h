@@ -76,8 +76,16 @@ void vc_client_take_session(struct vc_client *c, int *ret_fd, struct vc_session 
 
 // After task.attach over TCP: carries bytes between fd (a non-blocking stream) and the DATA frames of the connection
 // until one side ends; what the other side is still owed is sent first. 0, or -1 when the connection broke. *sent (may be
-// NULL) grows by what came from fd.
-int vc_client_relay(struct vc_client *c, int fd, atomic_ullong *sent, struct vc_error *err);
+// NULL) grows by what came from fd. With a gate (may be NULL) fd is read piece by piece, each when the gate has told how long it is.
+#define VC_RELAY_HEAD 8u // bytes that a gate sees
+#define VC_RELAY_END SIZE_MAX
+struct vc_relay_gate {
+	// Of what begins with these n bytes: the length of what may go on; 0: not yet, it is asked again within milliseconds;
+	// VC_RELAY_END: never, the stream ends before it.
+	size_t (*pass)(void *ctx, const uint8_t *head, size_t n);
+	void *ctx;
+};
+int vc_client_relay(struct vc_client *c, int fd, atomic_ullong *sent, const struct vc_relay_gate *gate, struct vc_error *err);
 
 static inline void vc_client_cleanup(struct vc_client **c)
 {

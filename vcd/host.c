@@ -33,6 +33,7 @@
 #include "vcd/sharemove.h"
 #include "vcd/state.h"
 #include "vcd/task.h"
+#include "vcd/uffd.h"
 #include "vcd/vcd.h"
 #include "vcd/vsock.h"
 #include "vcd/work.h"
@@ -356,9 +357,11 @@ static void on_hv_event(void *ctx, const char *domain, enum hv_event event, cons
 	if (event == HV_LOST) // and with it perhaps events
 		h->poll_at = 0;
 	bool ended = event == HV_STOPPED || event == HV_CRASHED;
-	struct share *s = ended || event == HV_PAUSED ? find_domain(h, domain, &rank) : NULL;
+	struct share *s = ended || event == HV_PAUSED || event == HV_TORN ? find_domain(h, domain, &rank) : NULL;
 	if (s && ended)
 		share_domain_stopped(s, rank, reason);
+	else if (s && event == HV_TORN)
+		share_domain_torn(s, rank);
 	else if (s)
 		share_domain_paused(s, rank);
 }
@@ -566,6 +569,10 @@ static void check_machine(struct check_report *report, void *ctx)
 	// Slurm makes a job's cgroup with its first step, after PrologSlurmctld, and cannot remove one with others' processes
 	check_finding(report, CHECK_INFO, "", "guests' hypervisor processes are in libvirt's cgroups, not in their jobs': "
 		      "`vcctl show JOB` has their usage, sacct has not");
+	struct move_uffd uffd;
+	uffd_look(h->vcd->conf->qemu_user[0] ? (uid_t)-1 : 0, &uffd);
+	if (move_postcopy_obstacle(&uffd))
+		check_finding(report, CHECK_INFO, "see docs/mobility.md", "members cannot move by post-copy: %s", move_postcopy_obstacle(&uffd));
 	if (!hv_can_cap_memory())
 		check_finding(report, CHECK_INFO, "give this host a memory cgroup controller, and vcd CAP_SYS_RESOURCE",
 			      "the memory of guests' hypervisor processes is not capped");

@@ -82,7 +82,10 @@ int host_arrived(struct rpc_request *req, void *ctx, struct vc_error *err)
 {
 	uint32_t rank;
 	struct share *s = param_member(ctx, req, &rank, err);
-	return s ? share_arrived(s, rank, req, err) : -1;
+	bool postcopy = false;
+	if (!s || vc_json_bool_opt(rpc_params(req), "postcopy", &postcopy, err) < 0)
+		return -1;
+	return share_arrived(s, rank, postcopy, req, err);
 }
 
 int host_drop(struct rpc_request *req, void *ctx, struct vc_error *err)

@@ -150,8 +150,12 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int det
 		return 0;
 	if (event == VIR_DOMAIN_EVENT_STARTED)
 		queue_event(opaque, name, HV_STARTED, "started");
-	else if (event == VIR_DOMAIN_EVENT_SUSPENDED && detail == VIR_DOMAIN_EVENT_SUSPENDED_PAUSED)
+	else if (event == VIR_DOMAIN_EVENT_SUSPENDED &&
+		 (detail == VIR_DOMAIN_EVENT_SUSPENDED_PAUSED || detail == VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY))
 		queue_event(opaque, name, HV_PAUSED, "paused");
+	else if ((event == VIR_DOMAIN_EVENT_SUSPENDED && detail == VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY_FAILED) ||
+		 (event == VIR_DOMAIN_EVENT_RESUMED && detail == VIR_DOMAIN_EVENT_RESUMED_POSTCOPY_FAILED))
+		queue_event(opaque, name, HV_TORN, "post-copy failed");
 	else if (event == VIR_DOMAIN_EVENT_CRASHED)
 		queue_event(opaque, name, HV_CRASHED, "the guest's kernel panicked");
 	else if (event == VIR_DOMAIN_EVENT_STOPPED)

@@ -40,8 +40,9 @@ struct hv_domain {
 
 // What happened to a domain of ours; delivered on the loop thread.
 // HV_LOST: to libvirtd itself, domain is "".
-// HV_PAUSED: also when a migration brought it and it waits for leave to run.
-enum hv_event { HV_STARTED, HV_PAUSED, HV_STOPPED, HV_CRASHED, HV_LOST };
+// HV_PAUSED: also when a migration brought it and it waits for leave to run, and when post-copy has stopped it at its source.
+// HV_TORN: a post-copy failed.
+enum hv_event { HV_STARTED, HV_PAUSED, HV_TORN, HV_STOPPED, HV_CRASHED, HV_LOST };
 typedef void (*hv_event_fn)(void *ctx, const char *domain, enum hv_event event, const char *reason);
 
 // Starts libvirt's event thread; no connection is made yet. fn may be NULL (no events, loop may be NULL).
@@ -126,8 +127,8 @@ struct hv_migration {
 	uint64_t bandwidth_mib; // a second; 0: no limit
 	uint64_t downtime_ms;	// QEMU stops the guest when the rest is expected to take no longer
 };
-// Blocks until the domain is at the target, where it does not run yet, and gone from here (0), or goes on here (-1).
-// After an error hv_settle() knows which of them.
+// Blocks until the domain is at the target, where it does not run yet, and gone from here (0), or goes on here (-1). By post-copy
+// it runs there long before. After an error hv_settle() knows where it is.
 int hv_migrate(struct hv *hv, const struct hv_migration *m, struct vc_error *err);
 
 struct hv_progress {
@@ -139,13 +140,21 @@ struct hv_progress {
 int hv_progress(struct hv *hv, const char *name, struct hv_progress *ret, struct vc_error *err); // of a migration under way
 int hv_progress_done(struct hv *hv, const char *name, struct hv_progress *ret, struct vc_error *err); // at the target, once
 int hv_force_end(struct hv *hv, const char *name, struct vc_error *err); // of the pre-copy: the guest is stopped for the rest
-// Ends a migration that nobody leads any more. *ret_here: the domain is still here, and goes on.
+// Of one by post-copy: it is to run at its target from now on.
+int hv_switch(struct hv *hv, const char *name, struct vc_error *err);
+// Whether that has been done: the domain here has stopped, and never runs again, whatever happens to the migration.
+int hv_has_switched(struct hv *hv, const char *name, bool *ret, struct vc_error *err);
+// Ends a migration that nobody leads any more. *ret_here: the domain is still here, and goes on. Post-copy has no such end: the
+// domain has left.
 int hv_settle(struct hv *hv, const char *name, bool *ret_here, struct vc_error *err);
 // Whether a domain that is being migrated from here has stopped for that.
 int hv_is_stopped(struct hv *hv, const char *name, struct vc_error *err);
 // Kills the domain's QEMU, without libvirt: it never runs again, whatever libvirt is at.
 int hv_kill_process(const char *name, struct vc_error *err);
-// A domain that came: complete, and with `run` it runs from now on. VC_ENOTFOUND: it is not there; VC_EBUSY: not complete.
-int hv_arrive(struct hv *hv, const char *name, bool run, struct vc_error *err);
+// A domain that came: HV_COMPLETE: all of it is here; HV_RUN: the same, and it runs from now on; HV_RUNS: libvirt lets it run, by
+// post-copy. VC_ENOTFOUND: it is not there; VC_EBUSY: not yet. *ret_torn: it came by post-copy, that failed since, and it never is
+// complete.
+enum hv_arrival { HV_COMPLETE, HV_RUN, HV_RUNS };
+int hv_arrive(struct hv *hv, const char *name, enum hv_arrival what, bool *ret_torn, struct vc_error *err);
 
 #endif

@@ -2,7 +2,8 @@
 // Migrations: see hv.h. libvirtd of the source leads (peer to peer), and reaches the target's by a unix socket here.
 //
 // The domain arrives paused: it is vcd, not libvirt, that lets it run, when the source's vcd has written down that it is
-// gone. So a connection that breaks between "finish" and its answer never makes two running copies.
+// gone. So a connection that breaks between "finish" and its answer never makes two running copies. By post-copy it is libvirt at
+// the target that lets it run, when it is told so by libvirt here: the relay holds these words back until then.
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
@@ -20,6 +21,7 @@
 #define ARRIVE_TRIES 200 // libvirt at the target has said that the domain is there, and ends its job
 #define ARRIVE_MS 5
 #define MULTIFD_STREAMS 2
+#define POSTCOPY_DOWNTIME_MS 1
 #define ZSTD_LIBVIRT 9001000ul // the first version that can compress those
 #define XBZRLE_CACHE (64ull << 20) // bytes, of the source's QEMU while it migrates
 
@@ -51,7 +53,8 @@ static int add_socket(struct params *p, const char *key, const char *path)
 
 static unsigned long flags_of(const struct hv_migration *m, bool zstd)
 {
-	unsigned long flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_NON_SHARED_INC | VIR_MIGRATE_PAUSED;
+	unsigned long flags = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_NON_SHARED_INC;
+	flags |= m->policy == MOVE_POSTCOPY ? VIR_MIGRATE_POSTCOPY : VIR_MIGRATE_PAUSED; // libvirt knows not both
 	if (m->policy == MOVE_CONVERGE)
 		flags |= VIR_MIGRATE_AUTO_CONVERGE;
 	if (m->policy == MOVE_COMPRESS)
@@ -85,6 +88,9 @@ static int fill_params(struct params *p, const struct hv_migration *m, bool zstd
 	if (m->bandwidth_mib &&
 	    virTypedParamsAddULLong(&p->list, &p->n, &p->max, VIR_MIGRATE_PARAM_BANDWIDTH, m->bandwidth_mib) < 0)
 		return -1;
+	if (m->bandwidth_mib && m->policy == MOVE_POSTCOPY &&
+	    virTypedParamsAddULLong(&p->list, &p->n, &p->max, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY, m->bandwidth_mib) < 0)
+		return -1;
 	return fill_compression(p, m, zstd);
 }
 
@@ -106,7 +112,9 @@ static int migrate_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_e
 	bool zstd = can_zstd(conn);
 	if (fill_params(&p, m, zstd) < 0)
 		return hv_error(err, "migration of domain %s", m->name);
-	if (m->downtime_ms)
+	if (m->policy == MOVE_POSTCOPY) // it is not to end before
+		(void)virDomainMigrateSetMaxDowntime(dom, POSTCOPY_DOWNTIME_MS, 0);
+	else if (m->downtime_ms)
 		(void)virDomainMigrateSetMaxDowntime(dom, m->downtime_ms, 0); // its own default is 300 ms
 	snprintf(uri, sizeof(uri), "qemu+unix:///system?socket=%s", m->libvirt);
 	if (virDomainMigrateToURI3(dom, uri, p.list, (unsigned)p.n, (unsigned)flags_of(m, zstd)) < 0)
@@ -184,12 +192,68 @@ int hv_force_end(struct hv *hv, const char *name, struct vc_error *err)
 	return hv_call(hv, &hv_once, force_run, (void *)name, err);
 }
 
+// --- post-copy ------------------------------------------------------------------------------------------------
+
+static int switch_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
+{
+	const char *name = ctx;
+	(void)hv;
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, name);
+	return dom && virDomainMigrateStartPostCopy(dom, 0) == 0 ? 0 : hv_error(err, "domain %s cannot go on at its target", name);
+}
+
+int hv_switch(struct hv *hv, const char *name, struct vc_error *err)
+{
+	return hv_call(hv, &hv_once, switch_run, (void *)name, err);
+}
+
+static bool is_torn(int state, int reason)
+{
+	return (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED) ||
+	       (state == VIR_DOMAIN_RUNNING && reason == VIR_DOMAIN_RUNNING_POSTCOPY_FAILED);
+}
+
+static bool is_given_up(int state, int reason)
+{
+	return state == VIR_DOMAIN_PAUSED && (reason == VIR_DOMAIN_PAUSED_POSTCOPY || reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED);
+}
+
+struct switched_args {
+	const char *name;
+	bool *ret;
+};
+
+static int switched_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
+{
+	const struct switched_args *a = ctx;
+	int state, reason;
+	(void)hv;
+	auto_domain virDomainPtr dom = virDomainLookupByName(conn, a->name);
+	if (!dom || virDomainGetState(dom, &state, &reason, 0) < 0)
+		return hv_error(err, "domain %s", a->name);
+	*a->ret = is_given_up(state, reason);
+	return 0;
+}
+
+int hv_has_switched(struct hv *hv, const char *name, bool *ret, struct vc_error *err)
+{
+	struct switched_args a = {name, ret};
+	return hv_call(hv, &hv_once, switched_run, &a, err);
+}
+
 // --- ends -----------------------------------------------------------------------------------------------------
 
 struct settle_args {
 	const char *name;
 	bool *ret_here;
 };
+
+// By post-copy, and it never runs here again.
+static bool has_left(virDomainPtr dom)
+{
+	int state, reason;
+	return virDomainGetState(dom, &state, &reason, 0) == 0 && is_given_up(state, reason);
+}
 
 static bool has_job(virDomainPtr dom)
 {
@@ -212,10 +276,13 @@ static int settle_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_er
 	const struct settle_args *a = ctx;
 	(void)hv;
 	auto_domain virDomainPtr dom = virDomainLookupByName(conn, a->name);
-	for (int i = 0; dom && i < SETTLE_TRIES && has_job(dom); i++) {
+	for (int i = 0; dom && i < SETTLE_TRIES && has_job(dom) && !has_left(dom); i++) {
 		(void)virDomainAbortJob(dom); // one that ends by itself meanwhile is as good
 		poll(NULL, 0, SETTLE_MS);
 	}
+	*a->ret_here = false;
+	if (dom && has_left(dom))
+		return 0;
 	if (dom && has_job(dom))
 		return vc_error_set(err, VC_EBUSY, "libvirt is still at the migration of domain %s", a->name);
 	hv_free_domain(&dom);
@@ -258,30 +325,45 @@ int hv_kill_process(const char *name, struct vc_error *err)
 
 struct arrive_args {
 	const char *name;
-	bool run;
+	enum hv_arrival what;
+	bool *ret_torn;
 };
+
+// 1: so it is; 0: not yet. While libvirt is at a post-copy it would let a request to run wait until the end.
+static int try_arrive(virDomainPtr dom, const struct arrive_args *a, struct vc_error *err)
+{
+	int state, reason;
+	if (virDomainGetState(dom, &state, &reason, 0) < 0)
+		return virGetLastErrorCode() == VIR_ERR_NO_DOMAIN ? vc_error_set(err, VC_ENOTFOUND, "domain %s did not come", a->name)
+								  : hv_error(err, "domain %s", a->name);
+	*a->ret_torn = is_torn(state, reason);
+	if (state == VIR_DOMAIN_RUNNING || *a->ret_torn)
+		return 1;
+	if (a->what == HV_RUNS || has_job(dom))
+		return 0;
+	return a->what == HV_COMPLETE || virDomainResume(dom) == 0 ? 1 : hv_error(err, "domain %s does not run", a->name);
+}
 
 static int arrive_run(struct hv *hv, virConnectPtr conn, void *ctx, struct vc_error *err)
 {
 	const struct arrive_args *a = ctx;
-	int state, reason;
+	int rc = 0;
 	(void)hv;
 	auto_domain virDomainPtr dom = virDomainLookupByName(conn, a->name);
 	if (!dom && virGetLastErrorCode() == VIR_ERR_NO_DOMAIN)
 		return vc_error_set(err, VC_ENOTFOUND, "domain %s did not come", a->name);
-	if (!dom || virDomainGetState(dom, &state, &reason, 0) < 0)
+	if (!dom)
 		return hv_error(err, "domain %s", a->name);
-	for (int i = 0; has_job(dom) && i < ARRIVE_TRIES; i++)
+	for (int i = 0; i < ARRIVE_TRIES && (rc = try_arrive(dom, a, err)) == 0; i++)
 		poll(NULL, 0, ARRIVE_MS);
-	if (has_job(dom))
+	if (rc == 0)
 		return vc_error_set(err, VC_EBUSY, "domain %s is still on its way", a->name);
-	if (!a->run || state == VIR_DOMAIN_RUNNING)
-		return 0;
-	return virDomainResume(dom) < 0 ? hv_error(err, "domain %s does not run", a->name) : 0;
+	return rc < 0 ? -1 : 0;
 }
 
-int hv_arrive(struct hv *hv, const char *name, bool run, struct vc_error *err)
+int hv_arrive(struct hv *hv, const char *name, enum hv_arrival what, bool *ret_torn, struct vc_error *err)
 {
-	struct arrive_args a = {name, run};
+	struct arrive_args a = {name, what, ret_torn};
+	*ret_torn = false;
 	return hv_call(hv, &hv_once, arrive_run, &a, err);
 }

@@ -18,6 +18,7 @@ struct estimate {
 	uint32_t rank;
 	enum move_policy policy;
 	struct move_facts facts;
+	char obstacle[200]; // to post-copy, of this host
 };
 
 int share_measure(const struct sharework *w, uint32_t rank, struct move_facts *ret, struct vc_error *err)
@@ -64,7 +65,11 @@ static void estimate_done(void *ctx, const struct vc_error *err)
 		return;
 	}
 	struct move_estimate expected = move_estimate(e->policy, &e->facts);
-	rpc_reply(e->req, to_json(&e->facts, &expected));
+	struct json_object *result = to_json(&e->facts, &expected);
+	e->facts.can_postcopy = true;
+	if (e->obstacle[0] && move_policy_choose(e->policy, &e->facts) == MOVE_POSTCOPY)
+		vc_json_add_str(result, "no_postcopy", e->obstacle);
+	rpc_reply(e->req, result);
 }
 
 static void estimate_release(void *ctx)
@@ -84,6 +89,10 @@ int share_estimate(struct share *s, const struct share_migrate *args, struct rpc
 		return vc_error_errno(err, "estimate of a migration");
 	*e = (struct estimate){.req = req, .work = sharework_ref(s->work), .rank = args->rank, .policy = args->policy,
 			       .facts = {.bandwidth_mib = args->bandwidth_mib, .downtime_ms = args->downtime_ms, .rounds = args->rounds}};
+	const char *obstacle = share_post_obstacle(s);
+	e->facts.can_postcopy = !obstacle;
+	if (obstacle)
+		snprintf(e->obstacle, sizeof(e->obstacle), "host %.60s: %s", s->work->own_name, obstacle);
 	struct work_args work = {.pool = WORK_HV, .what = "estimate of a migration", .deadline_ms = SHAREMOVE_MEASURE_MS,
 				 .run = estimate_run, .done = estimate_done, .release = estimate_release, .ctx = e};
 	if (work_submit(s->vcd->work, &work, NULL, err) == 0)

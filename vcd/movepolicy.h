@@ -19,8 +19,18 @@ enum move_policy {
 	MOVE_CONVERGE, // the same, and its processors are slowed down meanwhile
 	MOVE_COMPRESS, // the same, and pages that were sent before are sent as differences (xbzrle)
 	MOVE_MULTIFD,  // the same, on two streams, compressed with zstd where libvirt can
+	MOVE_POSTCOPY, // one round, then it runs at the target, and memory that it touches there is fetched first
 	MOVE_POLICIES
 };
+
+// What decides whether QEMU of a host can do post-copy: it has to hear of pages that are not there yet, from the kernel.
+struct move_uffd {
+	bool kernel;	   // it has the call userfaultfd
+	bool unprivileged; // vm.unprivileged_userfaultfd: without privileges, too
+	bool root;	   // QEMU runs as root
+};
+// NULL: it can. A reason otherwise.
+const char *move_postcopy_obstacle(const struct move_uffd *host);
 
 #define MOVE_AT_ONCE_MAX 4u // migrations from or to one host at once
 
@@ -36,10 +46,11 @@ struct move_facts {
 	uint64_t dirty_rate;	// bytes of memory a second
 	uint64_t bandwidth_mib; // a second; 0: MOVE_LINK_MIB
 	uint64_t downtime_ms, rounds; // 0: MOVE_DOWNTIME_MS, MOVE_ROUNDS
+	bool can_postcopy;	      // both hosts
 };
 
 // MOVE_AUTO: pre-copy below a quarter of the bandwidth, where a round is at most a quarter of the one before; above it its
-// processors are slowed down. Compression and a second stream are for those who know that their pages change little, or
+// processors are slowed down; above all of it no number of rounds helps: post-copy, where that can be. Compression and a second stream are for those who know that their pages change little, or
 // that one processor cannot fill the link: a rate does not say so.
 enum move_policy move_policy_choose(enum move_policy wanted, const struct move_facts *f);
 

@@ -28,6 +28,8 @@
 #include "vcd/vcd.h"
 
 #define BACKLOG 8 // libvirtd makes one connection, QEMU one per stream
+#define MEMORY_PIECE (1u << 20) // bytes, between two looks at whether more may go on
+#define LIBVIRT_KEEPALIVE 0x6b656570u // program of a message of libvirt's protocol: the second of its words, after its length
 
 const char *const relay_stream_names[RELAY_STREAMS] = {"libvirt", "memory", "disk"};
 
@@ -58,6 +60,8 @@ struct relay {
 	unsigned turns[RELAY_STREAMS], served[RELAY_STREAMS]; // connections are made there in the order in which they came
 	unsigned refs;
 	bool stop;
+	uint64_t hold_after;
+	atomic_bool passes[RELAY_STREAMS], holding[RELAY_STREAMS];
 	int wake; // eventfd
 	int listen[RELAY_STREAMS];
 	char *paths[RELAY_STREAMS];
@@ -235,6 +239,52 @@ static struct vc_client *ask_in_turn(struct stream *s, struct vc_error *err)
 	return c;
 }
 
+static uint32_t word(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static bool is_stopped(struct relay *r, bool *ret_memory)
+{
+	pthread_mutex_lock(&r->lock);
+	bool stop = r->stop;
+	*ret_memory = r->turns[RELAY_MEMORY] > 0;
+	pthread_mutex_unlock(&r->lock);
+	return stop;
+}
+
+static size_t pass_words(void *ctx, const uint8_t *head, size_t n)
+{
+	struct relay *r = ctx;
+	bool memory;
+	if (is_stopped(r, &memory))
+		return VC_RELAY_END;
+	if (n < VC_RELAY_HEAD)
+		return 0;
+	r->holding[RELAY_LIBVIRT] = !r->passes[RELAY_LIBVIRT] && memory && word(head + 4) != LIBVIRT_KEEPALIVE;
+	return r->holding[RELAY_LIBVIRT] ? 0 : word(head) > VC_RELAY_HEAD ? word(head) : VC_RELAY_HEAD;
+}
+
+static size_t pass_memory(void *ctx, const uint8_t *head, size_t n)
+{
+	struct relay *r = ctx;
+	bool memory;
+	(void)head;
+	(void)n;
+	if (is_stopped(r, &memory))
+		return VC_RELAY_END;
+	r->holding[RELAY_MEMORY] = !r->passes[RELAY_MEMORY] && r->sent[RELAY_MEMORY] >= r->hold_after;
+	return r->holding[RELAY_MEMORY] ? 0 : MEMORY_PIECE;
+}
+
+static int carry(struct stream *s, struct vc_error *err)
+{
+	struct relay *r = s->relay;
+	const struct vc_relay_gate gates[RELAY_STREAMS] = {[RELAY_LIBVIRT] = {pass_words, r}, [RELAY_MEMORY] = {pass_memory, r}};
+	bool gated = r && r->hold_after && gates[s->what].pass;
+	return vc_client_relay(s->client, s->fd, r ? &r->sent[s->what] : NULL, gated ? &gates[s->what] : NULL, err);
+}
+
 static void *stream_thread(void *arg)
 {
 	struct stream *s = arg;
@@ -242,7 +292,7 @@ static void *stream_thread(void *arg)
 	struct vc_error err = VC_ERROR_INIT;
 	if (!s->client)
 		s->client = ask_in_turn(s, &err);
-	if (!s->client || vc_client_relay(s->client, s->fd, s->relay ? &s->relay->sent[s->what] : NULL, &err) < 0)
+	if (!s->client || carry(s, &err) < 0)
 		vc_log_debug("relayed stream: %s", err.text);
 	vc_client_destroy(s->client);
 	if (s->relay)
@@ -357,6 +407,7 @@ struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struc
 	for (unsigned i = 0; i < RELAY_STREAMS; i++)
 		r->listen[i] = -1;
 	r->rank = args->rank;
+	r->hold_after = args->hold_after;
 	r->wake = eventfd(0, EFD_CLOEXEC);
 	r->cluster = strdup(args->cluster);
 	r->target = relay_target_create(vcd, args->host, args->trace, err);
@@ -377,6 +428,16 @@ int relay_while_open(struct relay *r, enum relay_stream what, int (*fn)(void *ct
 	int rc = s ? fn(ctx, err) : vc_error_set(err, VC_ECANCELED, "stream '%s' has ended", relay_stream_names[what]);
 	pthread_mutex_unlock(&r->lock);
 	return rc;
+}
+
+void relay_pass(struct relay *r, enum relay_stream what)
+{
+	r->passes[what] = true;
+}
+
+bool relay_is_holding(const struct relay *r, enum relay_stream what)
+{
+	return r->holding[what];
 }
 
 uint64_t relay_sent(const struct relay *r, enum relay_stream what)

@@ -7,6 +7,7 @@
 #ifndef VCD_RELAY_H
 #define VCD_RELAY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -32,6 +33,7 @@ struct relay_args {
 	uint32_t rank;
 	const char *dir;     // of the sockets; exists
 	uid_t user;	     // QEMU's, which must be able to connect
+	uint64_t hold_after; // bytes of memory; 0: nothing is held, see relay_pass()
 	const char *trace;
 };
 struct relay *relay_create(struct vcd *vcd, const struct relay_args *args, struct vc_error *err);
@@ -40,6 +42,10 @@ struct relay *relay_ref(struct relay *r);
 void relay_unref(struct relay *r);
 // Calls fn while the stream cannot end: its local end has heard of no end so far, and hears of none meanwhile. -1 without a call: it has ended.
 int relay_while_open(struct relay *r, enum relay_stream what, int (*fn)(void *ctx, struct vc_error *err), void *ctx, struct vc_error *err);
+// A relay that holds carries so many bytes of the memory stream and no more, until relay_pass() lets it go on; and nothing of what
+// libvirt here says after its first words about memory (its last step: the copy may run), but for its signs of life.
+void relay_pass(struct relay *r, enum relay_stream what);
+bool relay_is_holding(const struct relay *r, enum relay_stream what); // there was something to hold
 uint64_t relay_sent(const struct relay *r, enum relay_stream what); // bytes, so far
 
 // Where another vcd is, as a thread needs it.

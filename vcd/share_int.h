@@ -154,7 +154,15 @@ struct share_move {
 	struct relay *relay;
 	struct vc_error why;  // what went wrong, until it is answered
 	uint64_t began, retry_at, look_at, heard_at; // loop time
+	bool can_postcopy; // both hosts
+	bool missed_postcopy; // source: it would have been the choice
+	char obstacle[200]; // source: why not
 	bool forced; // it was stopped for the rest
+	bool switched; // source: by post-copy, it is to run at the target
+	bool again;  // source: it was not, and is copied anew
+	bool failed; // source: after the switch libvirt's call came back with an error
+	uint64_t stopped_at, told_at; // loop time, with post-copy
+	struct move_facts facts; // source: as measured
 	bool copied; // source: libvirt's call came back while the member was being cut off here; `why` says how
 	bool lost;   // source: nor does it run at the target, and never will; `why` says so
 	bool left;   // source: nothing of it is here any more
@@ -174,7 +182,8 @@ struct move_job {
 	struct hv_migration args;
 	struct move_facts facts;
 	char sockets[RELAY_STREAMS][108];
-	bool here, run;
+	bool here, torn;
+	enum hv_arrival arrival;
 	struct hv_progress progress;
 	int (*run_fn)(struct move_job *j, struct vc_error *err);
 	void (*done_fn)(struct share_move *mv, struct move_job *j, const struct vc_error *err);
@@ -193,7 +202,18 @@ int share_net_move(struct move_job *j, uint32_t host, struct vc_error *err); // 
 const char *share_host_name(const struct share *s, uint32_t host);
 // moveestimate.c: in a worker; what is not known stays 0
 int share_measure(const struct sharework *w, uint32_t rank, struct move_facts *ret, struct vc_error *err);
+void share_move_decide(struct share_move *mv);
+void share_move_copied(struct share_move *mv); // libvirt's call came back, and nobody looks at what that means
+// sharepost.c
+const char *share_post_obstacle(const struct share *s); // of this host; NULL: post-copy can be done
+void share_post_check(struct share_move *mv); // has it switched?
+uint64_t share_post_head(const struct share_move *mv); // bytes of memory that go before
+// In a worker: waits until it is time, and switches; or gives up for now.
+int share_post_try(struct relay *relay, struct hv *hv, const char *name, bool *ret_switched, struct vc_error *err);
+void share_post_give_up(struct share_move *mv);
+bool share_post_goes_on(const struct share_move *mv);
 // sharecome.c
+bool share_member_is_gone(struct share *s, uint32_t rank); // says the view
 void share_come_tick(struct share_move *mv);
 void share_come_take_back(struct share_move *mv);
 

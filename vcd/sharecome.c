@@ -25,6 +25,13 @@
 
 #define FILES_LIMIT_MS 60000u
 #define WHERE_MS 10000u // host.moving
+#define TORN "its post-copy failed, and the rest of its memory did not come"
+
+struct stop { // belongs to its job
+	struct sharework *work;
+	char name[32];
+	bool kill;
+};
 
 // where Debian's libvirtd and the modular daemon listen
 static const char *const libvirt_sockets[] = {"/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"};
@@ -44,7 +51,7 @@ static int start_job(struct share_move *mv, enum work_pool pool, int (*run)(stru
 	j->run_fn = run;
 	j->done_fn = done;
 	j->machine = machine;
-	j->run = !mv->share->paused;
+	j->arrival = mv->policy == MOVE_POSTCOPY ? HV_RUNS : mv->share->paused ? HV_COMPLETE : HV_RUN;
 	return move_job_start(j, pool, FILES_LIMIT_MS, err);
 }
 
@@ -107,7 +114,7 @@ int share_drop(struct share *s, uint32_t rank, struct rpc_request *req, struct v
 static int run_run(struct move_job *j, struct vc_error *err)
 {
 	(void)VC_FAULT("move-arrive");
-	if (share_net_move(j, j->work->self, err) < 0 || hv_arrive(j->work->hv, j->name, j->run, err) < 0)
+	if (share_net_move(j, j->work->self, err) < 0 || hv_arrive(j->work->hv, j->name, j->arrival, &j->torn, err) < 0)
 		return -1;
 	(void)hv_progress_done(j->work->hv, j->name, &j->progress, NULL); // numbers for people
 	return 0;
@@ -120,14 +127,61 @@ static struct json_object *numbers(const struct hv_progress *p)
 	return obj;
 }
 
-static void runs_here(struct share_move *mv, const struct hv_progress *progress)
+static int stop_run(void *ctx, struct vc_error *err)
+{
+	struct stop *t = ctx;
+	return t->kill ? hv_kill(t->work->hv, t->name, err) : hv_pause(t->work->hv, t->name, true, err);
+}
+
+static void stop_done(void *ctx, const struct vc_error *err)
+{
+	struct stop *t = ctx;
+	if (err)
+		vc_log_warning("cluster %s: domain %s runs on: %s", t->work->short_id, t->name, err->text);
+}
+
+static void stop_release(void *ctx)
+{
+	struct stop *t = ctx;
+	sharework_unref(t->work);
+	free(t);
+}
+
+static void stop_member(struct share *s, uint32_t rank, bool kill)
+{
+	struct stop *t = calloc(1, sizeof(*t));
+	if (!t)
+		return;
+	t->kill = kill;
+	t->work = sharework_ref(s->work);
+	sharework_domain(s->work, rank, t->name);
+	struct work_args args = {.pool = WORK_HV, .what = "stop a domain", .deadline_ms = s->vcd->conf->libvirt_timeout_ms, .run = stop_run,
+				 .done = stop_done, .release = stop_release, .ctx = t};
+	if (work_submit(s->vcd->work, &args, NULL, NULL) < 0)
+		stop_release(t);
+}
+
+// Half of its memory is here, and the rest comes no more. It would run until it touches that, and libvirt (9.0) does not pause it while
+// it is at it: it is ended.
+void share_domain_torn(struct share *s, uint32_t rank)
+{
+	struct member *m = share_member(s, rank);
+	if (!m || m->move || m->down) // of one that is coming hv_arrive() says so
+		return;
+	stop_member(s, rank, true);
+	share_member_stopped(s, m, TORN);
+}
+
+static void runs_here(struct share_move *mv, const struct move_job *j)
 {
 	struct share *s = mv->share;
 	struct vc_error err = VC_ERROR_INIT;
 	struct member *m = share_member(s, mv->rank);
 	vc_log_ctx(VC_LOG_NOTICE, &s->log, "member %" PRIu32 " has come from host %s", mv->rank, share_host_name(s, mv->other));
 	sharework_no_road(s->work, mv->rank);
-	share_move_answer(mv, numbers(progress), NULL);
+	if (j->torn)
+		vc_error_set(&err, VC_EFAILED, "member %s: " TORN, m->plan->name);
+	share_move_answer(mv, numbers(&j->progress), j->torn ? &err : NULL);
 	m->running = true;
 	m->move = NULL;
 	mv->member = NULL;
@@ -137,6 +191,10 @@ static void runs_here(struct share_move *mv, const struct hv_progress *progress)
 		vc_log_ctx(VC_LOG_ERR, &s->log, "member %s: %s", m->plan->name, err.text);
 	if (s->membership)
 		membership_member_moved(s->membership, m->plan->rank);
+	if (j->torn)
+		share_domain_torn(s, m->plan->rank);
+	else if (s->paused && j->arrival == HV_RUNS)
+		stop_member(s, m->plan->rank, false);
 }
 
 static void run_done(struct share_move *mv, struct move_job *j, const struct vc_error *err)
@@ -145,7 +203,7 @@ static void run_done(struct share_move *mv, struct move_job *j, const struct vc_
 	struct vc_error why = VC_ERROR_INIT;
 	(void)VC_FAULT("move-run");
 	if (!err && share_replan(s, mv->rank, s->work->self, PLAN_NOWHERE, &why) == 0) {
-		runs_here(mv, &j->progress);
+		runs_here(mv, j);
 		return;
 	}
 	err = err ? err : &why;
@@ -169,11 +227,14 @@ static void run(struct share_move *mv)
 	}
 }
 
-int share_arrived(struct share *s, uint32_t rank, struct rpc_request *req, struct vc_error *err)
+int share_arrived(struct share *s, uint32_t rank, bool postcopy, struct rpc_request *req, struct vc_error *err)
 {
 	struct share_move *mv = share_move_find(s, rank);
 	const struct plan_member *m = plan_member_by_rank(s->work->plan, rank);
 	if (m && m->host == s->work->self) {
+		const struct member *here = share_member(s, rank);
+		if (here && here->down)
+			return vc_error_set(err, VC_EFAILED, "member %s is down", m->name);
 		rpc_reply(req, NULL);
 		return 0;
 	}
@@ -182,6 +243,7 @@ int share_arrived(struct share *s, uint32_t rank, struct rpc_request *req, struc
 	if (mv->req)
 		return vc_error_set(err, VC_EBUSY, "member %" PRIu32 " is being dealt with", rank);
 	share_move_wait(mv, req);
+	mv->policy = postcopy ? MOVE_POSTCOPY : mv->policy;
 	if (mv->stage == MOVE_WAITING) {
 		if (mv->job)
 			work_cancel(vc_steal(&mv->job));
@@ -209,8 +271,10 @@ static int prepare_run(struct move_job *j, struct vc_error *err)
 static void prepare_done(struct share_move *mv, struct move_job *j, const struct vc_error *err)
 {
 	struct json_object *result = json_object_new_object();
+	const char *obstacle = share_post_obstacle(mv->share);
 	if (!err)
 		vc_json_add_str(result, "xml", j->xml);
+	vc_json_add_str(result, "no_postcopy", obstacle ? obstacle : "");
 	mv->heard_at = now(mv->share);
 	share_move_answer(mv, result, err);
 	if (err)
@@ -256,7 +320,7 @@ static void where_known(void *ctx, struct json_object *result, const struct vc_e
 
 static int complete_run(struct move_job *j, struct vc_error *err)
 {
-	return hv_arrive(j->work->hv, j->name, false, err);
+	return hv_arrive(j->work->hv, j->name, HV_COMPLETE, &j->torn, err);
 }
 
 // The source need not wait for its libvirt, which still has to take the domain down there.
@@ -273,6 +337,11 @@ void share_domain_paused(struct share *s, uint32_t rank)
 {
 	struct vc_error err = VC_ERROR_INIT;
 	struct share_move *mv = share_move_find(s, rank);
+	if (mv && mv->stage == MOVE_COPYING && mv->policy == MOVE_POSTCOPY) {
+		mv->stopped_at = now(s);
+		share_post_check(mv);
+		return;
+	}
 	if (!mv || mv->stage != MOVE_WAITING || mv->job || mv->call || mv->req)
 		return;
 	if (start_job(mv, WORK_HV, complete_run, complete_done, NULL, &err) < 0)
@@ -336,7 +405,7 @@ static void where_known(void *ctx, struct json_object *result, const struct vc_e
 }
 
 // The view calls it gone: its source is no more, and a copy that was never told to run is nobody.
-static bool is_gone(struct share *s, uint32_t rank)
+bool share_member_is_gone(struct share *s, uint32_t rank)
 {
 	struct json_object *list = NULL;
 	struct json_object *view = share_view_json(s);
@@ -358,7 +427,7 @@ static void wait_for_leave(struct share_move *mv)
 	struct vc_error err = VC_ERROR_INIT;
 	if (mv->job || mv->call || mv->req)
 		return;
-	if (is_gone(s, mv->rank))
+	if (share_member_is_gone(s, mv->rank))
 		drop(mv);
 	else if (now(s) >= mv->heard_at + SHAREMOVE_SILENCE_MS && share_move_ask(mv, false, WHERE_MS, where_known, &err) < 0)
 		mv->heard_at = now(s);

@@ -258,6 +258,10 @@ static void count_sent(struct share_move *mv)
 static struct json_object *with_numbers(struct share_move *mv)
 {
 	struct json_object *obj = vc_steal(&mv->result);
+	if (mv->stopped_at)
+		vc_json_add_u64(obj, "downtime_ms", mv->told_at - mv->stopped_at);
+	if (mv->missed_postcopy)
+		vc_json_add_str(obj, "no_postcopy", mv->obstacle);
 	vc_json_add_u64(obj, "memory_bytes", mv->sent[RELAY_MEMORY]);
 	vc_json_add_u64(obj, "disk_bytes", mv->sent[RELAY_DISK]);
 	vc_json_add_u64(obj, "total_ms", now(mv->share) - mv->began);
@@ -302,11 +306,12 @@ static void told(void *ctx, struct json_object *result, const struct vc_error *e
 		vc_log_ctx(VC_LOG_NOTICE, &s->log, "member %" PRIu32 " runs on host %s now, %" PRIu64 " ms after it was asked for", mv->rank,
 			   share_host_name(s, mv->other), now(s) - mv->began);
 		mv->result = result ? json_object_get(result) : json_object_new_object();
+		mv->told_at = now(s);
 		may_end(mv);
 		return;
 	}
 	vc_log_ctx(VC_LOG_WARNING, &s->log, "member %" PRIu32 " waits on host %s: %s", mv->rank, share_host_name(s, mv->other), err->text);
-	if (err->code == VC_ENOTFOUND || (s->membership && membership_host_is_gone(s->membership, mv->other))) {
+	if (err->code == VC_ENOTFOUND || err->code == VC_EFAILED || (s->membership && membership_host_is_gone(s->membership, mv->other))) {
 		lost(mv, err);
 		may_end(mv);
 		return;
@@ -317,14 +322,18 @@ static void told(void *ctx, struct json_object *result, const struct vc_error *e
 static void tell(struct share_move *mv)
 {
 	struct vc_error err = VC_ERROR_INIT;
+	vc_autojson struct json_object *params = json_object_new_object();
+	vc_json_add_bool(params, "postcopy", mv->policy == MOVE_POSTCOPY);
 	mv->retry_at = 0;
-	if (share_move_call(mv, "host.arrived", SHAREMOVE_TELL_MS, told, &err) < 0)
+	if (call(mv, "host.arrived", params, SHAREMOVE_TELL_MS, told, &err) < 0)
 		mv->retry_at = now(mv->share) + SHAREMOVE_RETRY_MS;
 }
 
 static int leave_run(struct move_job *j, struct vc_error *err)
 {
 	sharework_no_road(j->work, j->member->rank);
+	if (hv_kill(j->work->hv, j->name, err) < 0) // of a post-copy that failed: half of it is here
+		return -1;
 	int a = share_net_move(j, j->member->host, err), b = sharework_no_member(j->work, j->member->rank, err);
 	return a < 0 || b < 0 ? -1 : 0;
 }
@@ -348,7 +357,7 @@ static void leave(struct share_move *mv)
 		j->run_fn = leave_run;
 		j->done_fn = leave_done;
 	}
-	if (j && move_job_start(j, WORK_GENERAL, FILES_LIMIT_MS, &err) == 0)
+	if (j && move_job_start(j, WORK_HV, FILES_LIMIT_MS, &err) == 0)
 		return;
 	vc_log_ctx(VC_LOG_WARNING, &mv->share->log, "%s", err.text);
 	mv->left = true;
@@ -365,7 +374,7 @@ static void answer_asker(struct share_move *mv)
 static void open_way(struct share *s, uint32_t rank);
 
 // From this write on the member is the target's.
-static void decide(struct share_move *mv)
+void share_move_decide(struct share_move *mv)
 {
 	struct share *s = mv->share;
 	struct vc_error err = VC_ERROR_INIT;
@@ -385,6 +394,8 @@ static void decide(struct share_move *mv)
 	}
 	(void)VC_FAULT("move-decided");
 	mv->stage = MOVE_TELLING;
+	if (mv->relay)
+		relay_pass(mv->relay, RELAY_LIBVIRT);
 	count_sent(mv);
 	answer_asker(mv);
 	tell(mv);
@@ -400,6 +411,8 @@ static int settle_run(struct move_job *j, struct vc_error *err)
 	return hv_settle(j->work->hv, j->name, &j->here, err);
 }
 
+static void copy_again(struct share_move *mv);
+
 static void settle_done(struct share_move *mv, struct move_job *j, const struct vc_error *err)
 {
 	struct vc_error why = VC_ERROR_INIT;
@@ -410,10 +423,12 @@ static void settle_done(struct share_move *mv, struct move_job *j, const struct 
 	}
 	if (!mv->why.code)
 		vc_error_set(&why, VC_ECANCELED, "vcd was restarted during its migration");
-	if (j->here)
+	if (j->here && mv->again)
+		copy_again(mv);
+	else if (j->here)
 		stays(mv, mv->why.code ? &mv->why : &why);
 	else
-		decide(mv);
+		share_move_decide(mv);
 }
 
 static void settle(struct share_move *mv)
@@ -435,17 +450,23 @@ static int copy_run(struct move_job *j, struct vc_error *err)
 	return hv_migrate(j->work->hv, &j->args, err);
 }
 
-static void copy_over(struct share_move *mv)
+void share_move_copied(struct share_move *mv)
 {
 	if (mv->why.code)
 		settle(mv);
 	else
-		decide(mv);
+		share_move_decide(mv);
 }
 
 static void copy_done(struct share_move *mv, struct move_job *j, const struct vc_error *err)
 {
 	(void)j;
+	if (mv->stage == MOVE_TELLING && err && mv->policy == MOVE_POSTCOPY) {
+		vc_log_ctx(VC_LOG_WARNING, &mv->share->log, "member %" PRIu32 ": post-copy: %s", mv->rank, err->text);
+		mv->failed = true;
+		mv->retry_at = now(mv->share) + SHAREMOVE_RETRY_MS;
+		return;
+	}
 	if (mv->stage == MOVE_TELLING) { // it was decided meanwhile
 		leave(mv);
 		return;
@@ -455,7 +476,21 @@ static void copy_done(struct share_move *mv, struct move_job *j, const struct vc
 	mv->why = err ? *err : (struct vc_error)VC_ERROR_INIT;
 	mv->copied = true;
 	if (!mv->cutting)
-		copy_over(mv);
+		share_move_copied(mv);
+}
+
+// Of a post-copy: while the memory goes on it is not over. Then the target knows how it ended.
+static void after_failure(struct share_move *mv)
+{
+	if (share_post_goes_on(mv)) {
+		mv->retry_at = now(mv->share) + SHAREMOVE_RETRY_MS;
+		return;
+	}
+	mv->failed = false;
+	json_object_put(vc_steal(&mv->result));
+	if (!mv->call)
+		tell(mv);
+	leave(mv);
 }
 
 // --- source: the target has a complete copy -------------------------------------------------------------------
@@ -487,13 +522,13 @@ static void cut_done(void *ctx, const struct vc_error *err)
 	struct share_move *mv = c->move;
 	mv->cutting = NULL;
 	if (!err) {
-		decide(mv);
+		share_move_decide(mv);
 		return;
 	}
 	vc_log_ctx(VC_LOG_DEBUG, &mv->share->log, "member %" PRIu32 ": %s", mv->rank, err->text);
 	answer_asker(mv);
 	if (mv->copied)
-		copy_over(mv);
+		share_move_copied(mv);
 }
 
 static void cut_release(void *ctx)
@@ -515,7 +550,7 @@ bool share_complete(struct share *s, uint32_t rank, struct rpc_request *req)
 {
 	struct share_move *mv = share_move_find(s, rank);
 	struct cut *c = NULL;
-	if (!mv || mv->stage != MOVE_COPYING || !mv->job || mv->cutting || mv->asker || !(c = calloc(1, sizeof(*c))))
+	if (!mv || mv->stage != MOVE_COPYING || mv->policy == MOVE_POSTCOPY || !mv->job || mv->cutting || mv->asker || !(c = calloc(1, sizeof(*c))))
 		return false;
 	*c = (struct cut){.move = mv, .work = sharework_ref(s->work), .relay = relay_ref(mv->relay)};
 	sharework_domain(s->work, rank, c->name);
@@ -537,7 +572,8 @@ static int open_relay(struct share_move *mv, struct vc_error *err)
 	if (sharework_road(s->work, mv->rank, dir, sizeof(dir), err) < 0)
 		return -1;
 	struct relay_args args = {.host = share_host_name(s, mv->other), .cluster = s->work->plan->id, .rank = mv->rank, .dir = dir,
-				  .user = s->work->qemu_uid, .trace = s->work->trace};
+				  .user = s->work->qemu_uid, .hold_after = mv->policy == MOVE_POSTCOPY ? share_post_head(mv) : 0,
+				  .trace = s->work->trace};
 	mv->relay = relay_create(s->vcd, &args, err);
 	return mv->relay ? 0 : -1;
 }
@@ -556,8 +592,24 @@ static int start_copy(struct share_move *mv, struct vc_error *err)
 	j->run_fn = copy_run;
 	j->done_fn = copy_done;
 	mv->stage = MOVE_COPYING;
-	mv->look_at = now(mv->share) + SHAREMOVE_PROGRESS_MS;
+	mv->look_at = now(mv->share) + (mv->policy == MOVE_POSTCOPY ? 0 : SHAREMOVE_PROGRESS_MS);
 	return move_job_start(j, WORK_HV, SHAREMOVE_LIMIT_MS, err);
+}
+
+// By what was measured, and what both hosts can do.
+static void choose(struct share_move *mv)
+{
+	struct move_facts *f = &mv->facts;
+	if (mv->policy != MOVE_AUTO)
+		return;
+	f->bandwidth_mib = mv->bandwidth_mib;
+	f->can_postcopy = true;
+	bool wanted = move_policy_choose(MOVE_AUTO, f) == MOVE_POSTCOPY;
+	f->can_postcopy = mv->can_postcopy;
+	mv->policy = move_policy_choose(MOVE_AUTO, f);
+	mv->missed_postcopy = wanted && mv->policy != MOVE_POSTCOPY;
+	vc_log_ctx(VC_LOG_INFO, &mv->share->log, "member %" PRIu32 " dirties %" PRIu64 " MiB/s: %s%s%s", mv->rank, f->dirty_rate >> 20,
+		   move_policy_name(mv->policy), mv->missed_postcopy ? "; no post-copy: " : "", mv->missed_postcopy ? mv->obstacle : "");
 }
 
 // The target is ready, and how it is done is known.
@@ -567,7 +619,10 @@ static void may_copy(struct share_move *mv)
 	if (!mv->xml || mv->job)
 		return;
 	(void)VC_FAULT("move-copy");
-	if (start_copy(mv, &why) < 0)
+	choose(mv);
+	if (mv->policy == MOVE_POSTCOPY && !mv->can_postcopy)
+		vc_error_set(&why, VC_EFAILED, "no post-copy: %s", mv->obstacle);
+	if (why.code || start_copy(mv, &why) < 0)
 		stays(mv, &why);
 }
 
@@ -580,10 +635,7 @@ static void measured(struct share_move *mv, struct move_job *j, const struct vc_
 {
 	if (err)
 		vc_log_ctx(VC_LOG_INFO, &mv->share->log, "member %" PRIu32 ": %s", mv->rank, err->text);
-	j->facts.bandwidth_mib = mv->bandwidth_mib;
-	mv->policy = move_policy_choose(mv->policy, &j->facts);
-	vc_log_ctx(VC_LOG_INFO, &mv->share->log, "member %" PRIu32 " dirties %" PRIu64 " MiB/s: %s", mv->rank, j->facts.dirty_rate >> 20,
-		   move_policy_name(mv->policy));
+	mv->facts = j->facts;
 	may_copy(mv);
 }
 
@@ -598,12 +650,25 @@ static int start_measure(struct share_move *mv, struct vc_error *err)
 	return move_job_start(j, WORK_HV, SHAREMOVE_MEASURE_MS, err);
 }
 
+// The target's word, "" where it can; then this host's.
+static void take_obstacle(struct share_move *mv, const char *target)
+{
+	const struct share *s = mv->share;
+	const char *own = share_post_obstacle(s), *what = target[0] ? target : own;
+	mv->can_postcopy = !what;
+	if (what)
+		snprintf(mv->obstacle, sizeof(mv->obstacle), "host %.60s: %s", target[0] ? share_host_name(s, mv->other) : s->work->own_name, what);
+}
+
 static void target_ready(void *ctx, struct json_object *result, const struct vc_error *err)
 {
 	struct share_move *mv = ctx;
 	struct vc_error why = VC_ERROR_INIT;
-	const char *xml = NULL;
+	const char *xml = NULL, *obstacle = "its vcd does not say whether it can";
 	mv->call = NULL;
+	if (!err)
+		(void)vc_json_str_opt(result, "no_postcopy", sizeof(mv->obstacle), &obstacle, NULL);
+	take_obstacle(mv, obstacle);
 	if (err)
 		vc_error_set(&why, err->code, "host %s: %s", share_host_name(mv->share, mv->other), err->text);
 	else if (vc_json_str(result, "xml", VC_RPC_BODY_MAX, &xml, &why) == 0 && !(mv->xml = strdup(xml)))
@@ -612,6 +677,18 @@ static void target_ready(void *ctx, struct json_object *result, const struct vc_
 		stays(mv, &why);
 	else
 		may_copy(mv);
+}
+
+static void copy_again(struct share_move *mv)
+{
+	struct vc_error why = VC_ERROR_INIT;
+	mv->again = mv->copied = mv->switched = false;
+	mv->stopped_at = 0;
+	mv->why = VC_ERROR_INIT;
+	mv->policy = MOVE_PRECOPY;
+	mv->stage = MOVE_ASKING;
+	if (share_move_call(mv, "host.incoming", SHAREMOVE_ASK_MS, target_ready, &why) < 0)
+		stays(mv, &why);
 }
 
 // --- source: the request --------------------------------------------------------------------------------------
@@ -636,6 +713,8 @@ static int check_member(struct share *s, const struct member *m, int to, const s
 	const struct plan_member *known = plan_member_by_rank(s->work->plan, args->rank);
 	if (!known || to < 0)
 		return vc_error_set(err, VC_EUSER, "job %s has no member %" PRIu32 ", or no host %s", s->job, args->rank, args->to);
+	if (share_member_is_gone(s, args->rank))
+		return vc_error_set(err, VC_EFAILED, "member %s is gone", known->name);
 	if (!m || known->host != s->work->self)
 		return vc_error_set(err, VC_EUSER, "member %s is on host %s", known->name, share_host_name(s, known->host));
 	if ((uint32_t)to == s->work->self)
@@ -657,7 +736,7 @@ static bool joins(struct share *s, uint32_t rank, int to, struct rpc_request *re
 		share_move_wait(mv, req);
 		return true;
 	}
-	if (mv || !m || (int)m->host != to || m->host == s->work->self)
+	if (mv || !m || (int)m->host != to || m->host == s->work->self || share_member_is_gone(s, rank))
 		return false;
 	rpc_reply(req, NULL);
 	return true;
@@ -678,7 +757,7 @@ static int start(struct share *s, const struct share_migrate *args, uint32_t to,
 	vc_log_ctx(VC_LOG_NOTICE, &s->log, "member %" PRIu32 " is to move to host %s", mv->rank, args->to);
 	struct vc_error why = VC_ERROR_INIT;
 	(void)VC_FAULT("move-ask");
-	if ((mv->policy == MOVE_AUTO && start_measure(mv, &why) < 0) ||
+	if (((mv->policy == MOVE_AUTO || mv->policy == MOVE_POSTCOPY) && start_measure(mv, &why) < 0) ||
 	    share_move_call(mv, "host.incoming", SHAREMOVE_ASK_MS, target_ready, &why) < 0)
 		stays(mv, &why);
 	return 0;
@@ -714,7 +793,9 @@ struct look { // belongs to its job
 	struct share_move *move;
 	struct sharework *work;
 	char name[32];
-	bool force;
+	struct relay *relay; // with post
+	bool force, post; // it is stopped for the rest; it goes on at the target, when that is due
+	bool switched;
 	struct hv_progress progress;
 };
 
@@ -723,6 +804,8 @@ static int look_run(void *ctx, struct vc_error *err)
 	struct look *l = ctx;
 	if (l->force)
 		return hv_force_end(l->work->hv, l->name, err);
+	if (l->post)
+		return share_post_try(l->relay, l->work->hv, l->name, &l->switched, err);
 	return hv_progress(l->work->hv, l->name, &l->progress, err);
 }
 
@@ -748,7 +831,12 @@ static void look_done(void *ctx, const struct vc_error *err)
 	struct look *l = ctx;
 	struct share_move *mv = l->move;
 	mv->looking = NULL;
-	if (err || l->force)
+	mv->switched |= l->switched;
+	if (err && l->post && mv->relay && mv->stage == MOVE_COPYING) {
+		vc_log_ctx(VC_LOG_WARNING, &mv->share->log, "member %" PRIu32 ": no post-copy: %s", mv->rank, err->text);
+		share_post_give_up(mv);
+	}
+	if (err || l->force || l->post)
 		return;
 	mv->progress = l->progress;
 	count_sent(mv);
@@ -759,6 +847,8 @@ static void look_done(void *ctx, const struct vc_error *err)
 static void look_release(void *ctx)
 {
 	struct look *l = ctx;
+	if (l->relay)
+		relay_unref(l->relay);
 	sharework_unref(l->work);
 	free(l);
 }
@@ -771,7 +861,9 @@ static void look(struct share_move *mv)
 		return;
 	l->move = mv;
 	l->work = sharework_ref(s->work);
-	l->force = !mv->forced && mv->progress.iteration > mv->rounds;
+	l->force = mv->policy != MOVE_POSTCOPY && !mv->forced && mv->progress.iteration > mv->rounds;
+	l->post = mv->policy == MOVE_POSTCOPY && !mv->switched && mv->relay;
+	l->relay = l->post ? relay_ref(mv->relay) : NULL;
 	mv->forced |= l->force;
 	sharework_domain(s->work, mv->rank, l->name);
 	struct work_args args = {.pool = WORK_HV, .what = "look at a migration", .deadline_ms = s->vcd->conf->libvirt_timeout_ms,
@@ -786,16 +878,20 @@ static void tick_source(struct share_move *mv)
 {
 	struct share *s = mv->share;
 	if (mv->stage == MOVE_COPYING && !mv->looking && now(s) >= mv->look_at) {
-		mv->look_at = now(s) + SHAREMOVE_PROGRESS_MS;
+		mv->look_at = now(s) + (mv->policy == MOVE_POSTCOPY && !mv->switched ? 0 : SHAREMOVE_PROGRESS_MS);
 		look(mv);
 	}
+	if (mv->stage == MOVE_COPYING && mv->relay && relay_is_holding(mv->relay, RELAY_LIBVIRT))
+		share_post_check(mv);
 	if (!mv->retry_at || now(s) < mv->retry_at)
 		return;
 	mv->retry_at = 0;
-	if (mv->stage == MOVE_TELLING)
+	if (mv->stage == MOVE_TELLING && mv->failed)
+		after_failure(mv);
+	else if (mv->stage == MOVE_TELLING)
 		tell(mv);
 	else if (mv->stage == MOVE_DECIDING)
-		decide(mv);
+		share_move_decide(mv);
 	else if (mv->stage == MOVE_SETTLING)
 		settle(mv); // may free mv
 }

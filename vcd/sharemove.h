@@ -5,7 +5,8 @@
 // carry memory and disk over relayed unix sockets, writes down that the member is there (that write is the decision), and
 // only then gives the target's copy leave to run (host.arrived). Before the decision any failure leaves the member running
 // here and the copy is destroyed; after it the target is told until it has answered. A copy without leave never runs: a
-// target that has waited too long asks the source (host.moving). Either vcd may be killed at any time and finds in its
+// target that has waited too long asks the source (host.moving). With post-copy the decision comes before the rest of the memory
+// (sharepost.c), and the member is lost where that does not come. Either vcd may be killed at any time and finds in its
 // database where it was.
 #ifndef VCD_SHAREMOVE_H
 #define VCD_SHAREMOVE_H
@@ -25,6 +26,9 @@ struct share;
 #define SHAREMOVE_RETRY_MS 1000u    // between two tries of them
 #define SHAREMOVE_SILENCE_MS 15000u // a copy that has waited so long without a stream asks the source
 #define SHAREMOVE_PROGRESS_MS 1000u // between two looks at QEMU's numbers
+#define SHAREMOVE_SWITCH_MS 20u     // the same, until post-copy begins
+#define SHAREMOVE_SWITCH_LOOKS 40u  // of a worker, one after the other
+#define SHAREMOVE_HEAD_MIN (8u << 20) // bytes of memory that are sent before, at least
 #define SHAREMOVE_MEASURE_MS 30000u // of the dirty rate: a second, on a loaded host more
 
 struct share_migrate {
@@ -38,11 +42,12 @@ struct share_migrate {
 int share_migrate(struct share *s, const struct share_migrate *args, struct rpc_request *req, struct vc_error *err);
 int share_estimate(struct share *s, const struct share_migrate *args, struct rpc_request *req, struct vc_error *err); // moveestimate.c
 int share_incoming(struct share *s, uint32_t rank, const char *from, struct rpc_request *req, struct vc_error *err);
-int share_arrived(struct share *s, uint32_t rank, struct rpc_request *req, struct vc_error *err);
+int share_arrived(struct share *s, uint32_t rank, bool postcopy, struct rpc_request *req, struct vc_error *err);
 int share_drop(struct share *s, uint32_t rank, struct rpc_request *req, struct vc_error *err);
 // Of a member that is coming here: the socket for one of its streams (libvc names in relay.h). A descriptor, or -1.
 int share_stream(struct share *s, uint32_t rank, const char *what, struct vc_error *err);
-void share_domain_paused(struct share *s, uint32_t rank); // libvirt says so: perhaps a copy that has come, and is complete
+void share_domain_paused(struct share *s, uint32_t rank); // libvirt says so: perhaps a copy that has come and is complete, or a switch
+void share_domain_torn(struct share *s, uint32_t rank);	  // and so: half of its memory is here, and the rest does not come
 // host.moving of a target whose copy is complete. True: it is answered when that has been decided.
 bool share_complete(struct share *s, uint32_t rank, struct rpc_request *req);
 // "here", "leaving", "moved" (to another host), "coming".

@@ -714,9 +714,22 @@ int sharework_pause_all(struct sharework *w, bool pause, struct vc_error *err)
 	return rc;
 }
 
+// What post-copy left here, of members that are the target's by now.
+static int kill_rest(const struct sharework *w, struct vc_error *err)
+{
+	vc_autofree struct hv_domain *list = NULL;
+	size_t n = 0;
+	int rc = hv_list(w->hv, &list, &n, err);
+	for (size_t i = 0; rc == 0 && i < n; i++) {
+		if (list[i].ours && strcmp(list[i].cluster, w->plan->id) == 0)
+			rc = hv_kill(w->hv, list[i].name, err);
+	}
+	return rc;
+}
+
 int sharework_kill_all(struct sharework *w, struct vc_error *err)
 {
-	int rc = 0;
+	int rc = kill_rest(w, err);
 	for (size_t i = 0; i < w->n_members; i++) {
 		char name[32];
 		if (hv_kill(w->hv, sharework_domain(w, w->members[i]->rank, name), err) < 0)

@@ -79,6 +79,9 @@ static void print_numbers(struct json_object *numbers)
 	printf(" in %s, stopped for %" PRIu64 " ms, %s of memory, %s of disk", ctl_text_ms(ctl_u64(numbers, "total_ms"), total),
 	       ctl_u64(numbers, "downtime_ms"), ctl_text_bytes(ctl_u64(numbers, "memory_bytes"), memory),
 	       ctl_text_bytes(ctl_u64(numbers, "disk_bytes"), disk));
+	printf(", by %s", ctl_str(numbers, "policy"));
+	if (ctl_get(numbers, "no_postcopy"))
+		printf(" (no post-copy: %s)", ctl_str(numbers, "no_postcopy"));
 }
 
 static void print_expected(struct json_object *move)
@@ -94,6 +97,8 @@ static void print_expected(struct json_object *move)
 	       ctl_text_bytes(ctl_u64(e, "bytes"), bytes), ctl_text_ms(ctl_u64(e, "total_ms"), total), ctl_u64(e, "bandwidth_mib"),
 	       ctl_u64(e, "downtime_ms"), json_object_get_boolean(ctl_get(e, "forced")) ? " (it does not converge by itself)" : "",
 	       ctl_str(e, "policy"), ctl_text_bytes(ctl_u64(e, "dirty_bytes_s"), dirty));
+	if (*ctl_str(e, "no_postcopy"))
+		printf("; no post-copy: %s", ctl_str(e, "no_postcopy"));
 }
 
 static void print_move(struct json_object *move)

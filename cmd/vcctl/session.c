@@ -116,7 +116,7 @@ static void __attribute__((noreturn)) relay_stream(struct vc_client *client, int
 	signal(SIGPIPE, SIG_IGN);
 	setsid();
 	if (keep_only(fd, vc_client_fd(client)) == 0)
-		vc_client_relay(client, fd, NULL, NULL); // how it ended shows at the other end of the stream
+		vc_client_relay(client, fd, NULL, NULL, NULL); // how it ended shows at the other end of the stream
 	_exit(0);
 }
 

@@ -22,7 +22,18 @@ while :; do sleep 1; done'
 teardown_file() { as alice scancel "$(cat "$BATS_FILE_TMPDIR/job")" || true; }
 
 setup() { [ ! -e "$BATS_FILE_TMPDIR/job" ] || JOB=$(cat "$BATS_FILE_TMPDIR/job"); }
-teardown() { dump_logs; }
+teardown() {
+    dump_logs
+    uffd_back
+}
+
+# uffd 0|1: whether QEMU may use userfaultfd, on all hosts, as they share a kernel; uffd_back: as it was
+UFFD=/proc/sys/vm/unprivileged_userfaultfd
+uffd() {
+    [ -e "$BATS_FILE_TMPDIR/uffd" ] || cat "$UFFD" >"$BATS_FILE_TMPDIR/uffd"
+    echo "$1" >"$UFFD"
+}
+uffd_back() { [ ! -e "$BATS_FILE_TMPDIR/uffd" ] || cat "$BATS_FILE_TMPDIR/uffd" >"$UFFD"; }
 
 domains_are() { [ "$(domains "$1")" = "$2" ]; }
 moving() { as alice vcctl show "$JOB" --json | python3 -c 'import json,sys; m=json.load(sys.stdin)["moving"]["moves"]; sys.exit(not any("round" in x["reason"] for x in m))'; }
@@ -109,10 +120,52 @@ streams_end() {
     assert_contains "$output" "pre-copy, as it dirties "
     run as alice vcctl rebalance "$JOB"
     assert_equal "$output" "nothing moves"
-    run as alice vcctl migrate "$JOB" 0 --policy post-copy
-    assert_contains "$output" "post-copy is not there"
     assert_equal "$(domains n1)$(domains n2)" "0:running 1:running "
 }
+
+@test "post-copy: a member runs at its target before its memory is there; where a host cannot, the reason is told" {
+    uffd 0
+    run as alice vcctl migrate "$JOB" 1 --to n1 --policy post-copy
+    assert_equal "$status" 1
+    assert_contains "$output" "stays on host n2: no post-copy: host n1: QEMU may not use userfaultfd"
+    uffd 1
+    streams_begin
+    as alice vcctl migrate "$JOB" 1 --to n1 --policy post-copy --bandwidth 20 --json >"$BATS_TEST_TMPDIR/numbers"
+    uffd_back
+    assert_contains "$(cat "$BATS_TEST_TMPDIR/numbers")" '"policy": "post-copy"'
+    wait_until 30 "the view with member 1 on n1" member_is_on 1 n1
+    wait_until 60 "one running copy" domains_are n2 ""
+    wait_until 60 "member 1" answers 1
+    as alice vcctl migrate "$JOB" 1 --to n2
+    streams_end
+    wait_until 30 "a clean site" no_problems
+}
+
+@test "a post-copy that fails: the member is called gone, and runs nowhere" {
+    [ -n "${VC_FULL:-}" ] || skip "a cluster of its own, and a slow move: tests/run --long"
+    local first=$JOB
+    submit alice -N2 -c1 --mem=900 --no-kill --no-requeue --vcluster="$IMAGE" --vcluster-mem=256M <<<'#!/bin/sh
+sleep 600'
+    wait_until 120 "the cluster of job $JOB" cluster_is_ready alice "$JOB"
+    uffd 1
+    as alice vcctl migrate "$JOB" 1 --to n1 --policy post-copy --bandwidth 2 >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
+    local migrate=$!
+    wait_until 60 "the view with member 1 on n1" member_is_on 1 n1
+    lab stop n2 vcd KILL
+    lab start n2 vcd
+    uffd_back
+    wait_until 60 "member 1 to be called gone" is_gone 1
+    wait "$migrate" || true
+    assert_equal "$(lab_exec n1 virsh -q list --state-running | grep -c "$(cluster_id)-1" || true)" 0
+    assert_equal "$(lab_exec n2 virsh -q list --state-running | grep -c "$(cluster_id)-1" || true)" 0
+    as alice scancel "$JOB"
+    wait_job "$JOB"
+    JOB=$first
+    wait_until 60 "the first cluster's machines alone" domains_are n2 "1:running "
+    wait_until 60 "a clean site" no_problems
+}
+is_gone() { as alice vcctl view "$JOB" --json | python3 -c "import json,sys; sys.exit(json.load(sys.stdin)['members'][$1]['state'] != 'gone')"; }
+cluster_id() { as alice vcctl show "$JOB" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["cluster"][:8])'; }
 
 @test "the target's vcd is killed in the middle: the member goes on where it was" {
     as alice vcctl migrate "$JOB" 1 --to n1 --bandwidth 10 >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &

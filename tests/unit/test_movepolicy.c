@@ -16,8 +16,8 @@ static void test_names_come_back(void **state)
 	}
 	struct vc_error err = VC_ERROR_INIT;
 	enum move_policy p;
-	assert_int_equal(move_policy_from_name("post-copy", &p, &err), -1);
-	assert_non_null(strstr(err.text, "leave to run"));
+	assert_int_equal(move_policy_from_name("late-copy", &p, &err), -1);
+	assert_non_null(strstr(err.text, "is no policy"));
 }
 
 static void test_choice_follows_the_rate(void **state)
@@ -28,6 +28,38 @@ static void test_choice_follows_the_rate(void **state)
 	f.dirty_rate++;
 	assert_int_equal(move_policy_choose(MOVE_AUTO, &f), MOVE_CONVERGE);
 	assert_int_equal(move_policy_choose(MOVE_COMPRESS, &f), MOVE_COMPRESS);
+}
+
+static void test_postcopy_where_no_round_helps(void **state)
+{
+	(void)state;
+	struct move_facts f = {.memory = 1000 * MIB, .disk = 100 * MIB, .bandwidth_mib = 100, .dirty_rate = 100 * MIB, .can_postcopy = true};
+	assert_int_equal(move_policy_choose(MOVE_AUTO, &f), MOVE_CONVERGE);
+	f.dirty_rate++;
+	assert_int_equal(move_policy_choose(MOVE_AUTO, &f), MOVE_POSTCOPY);
+	assert_int_equal(move_policy_choose(MOVE_PRECOPY, &f), MOVE_PRECOPY);
+	struct move_estimate e = move_estimate(MOVE_AUTO, &f);
+	assert_int_equal(e.policy, MOVE_POSTCOPY);
+	assert_int_equal(e.bytes / MIB, 2100);
+	assert_int_equal(e.downtime_ms, MOVE_SWITCH_MS);
+	assert_false(e.forced);
+	f.can_postcopy = false;
+	assert_int_equal(move_policy_choose(MOVE_AUTO, &f), MOVE_CONVERGE);
+}
+
+static void test_obstacles_to_postcopy(void **state)
+{
+	(void)state;
+	struct move_uffd host = {.root = true, .unprivileged = true};
+	assert_non_null(strstr(move_postcopy_obstacle(&host), "kernel"));
+	host.kernel = true;
+	assert_null(move_postcopy_obstacle(&host));
+	host.root = false;
+	assert_null(move_postcopy_obstacle(&host));
+	host.unprivileged = false;
+	assert_non_null(strstr(move_postcopy_obstacle(&host), "unprivileged_userfaultfd"));
+	host.root = true;
+	assert_null(move_postcopy_obstacle(&host));
 }
 
 // 1000 MiB at 100 MiB/s and 10 MiB/s dirtied: rounds of 1000, 100 MiB; then 10 MiB take 100 ms.
@@ -59,7 +91,7 @@ static void test_what_does_not_converge_is_forced(void **state)
 static void test_extremes(void **state)
 {
 	(void)state;
-	struct move_facts none = {0}, most = {UINT64_MAX / 2, UINT64_MAX / 4, UINT64_MAX, 1, 1, UINT64_MAX};
+	struct move_facts none = {0}, most = {UINT64_MAX / 2, UINT64_MAX / 4, UINT64_MAX, 1, 1, UINT64_MAX, false};
 	assert_int_equal(move_estimate(MOVE_AUTO, &none).downtime_ms, MOVE_SWITCH_MS);
 	most.rounds = 1000;
 	assert_true(move_estimate(MOVE_AUTO, &most).forced);
@@ -79,6 +111,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names_come_back), cmocka_unit_test(test_choice_follows_the_rate),
+		cmocka_unit_test(test_postcopy_where_no_round_helps),
+		cmocka_unit_test(test_obstacles_to_postcopy),
 		cmocka_unit_test(test_rounds_get_shorter), cmocka_unit_test(test_what_does_not_converge_is_forced),
 		cmocka_unit_test(test_extremes),	cmocka_unit_test(test_a_link_is_filled_and_not_more),
 	};
