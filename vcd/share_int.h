@@ -160,6 +160,7 @@ struct share_move {
 	bool forced; // it was stopped for the rest
 	bool switched; // source: by post-copy, it is to run at the target
 	bool again;  // source: it was not, and is copied anew
+	bool torn;   // target: QEMU says that the rest of the memory does not come
 	bool failed; // source: after the switch libvirt's call came back with an error
 	uint64_t stopped_at, told_at; // loop time, with post-copy
 	struct move_facts facts; // source: as measured

@@ -166,7 +166,10 @@ static void stop_member(struct share *s, uint32_t rank, bool kill)
 void share_domain_torn(struct share *s, uint32_t rank)
 {
 	struct member *m = share_member(s, rank);
-	if (!m || m->move || m->down) // of one that is coming hv_arrive() says so
+	struct share_move *mv = share_move_find(s, rank);
+	if (mv && mv->stage >= MOVE_WAITING)
+		mv->torn = true; // told when it is known to be here
+	if (!m || m->move || m->down)
 		return;
 	stop_member(s, rank, true);
 	share_member_stopped(s, m, TORN);
@@ -177,11 +180,12 @@ static void runs_here(struct share_move *mv, const struct move_job *j)
 	struct share *s = mv->share;
 	struct vc_error err = VC_ERROR_INIT;
 	struct member *m = share_member(s, mv->rank);
+	bool torn = j->torn || mv->torn;
 	vc_log_ctx(VC_LOG_NOTICE, &s->log, "member %" PRIu32 " has come from host %s", mv->rank, share_host_name(s, mv->other));
 	sharework_no_road(s->work, mv->rank);
-	if (j->torn)
+	if (torn)
 		vc_error_set(&err, VC_EFAILED, "member %s: " TORN, m->plan->name);
-	share_move_answer(mv, numbers(&j->progress), j->torn ? &err : NULL);
+	share_move_answer(mv, numbers(&j->progress), torn ? &err : NULL);
 	m->running = true;
 	m->move = NULL;
 	mv->member = NULL;
@@ -191,7 +195,7 @@ static void runs_here(struct share_move *mv, const struct move_job *j)
 		vc_log_ctx(VC_LOG_ERR, &s->log, "member %s: %s", m->plan->name, err.text);
 	if (s->membership)
 		membership_member_moved(s->membership, m->plan->rank);
-	if (j->torn)
+	if (torn)
 		share_domain_torn(s, m->plan->rank);
 	else if (s->paused && j->arrival == HV_RUNS)
 		stop_member(s, m->plan->rank, false);
@@ -308,6 +312,7 @@ int share_incoming(struct share *s, uint32_t rank, const char *from, struct rpc_
 	if (!mv && !(mv = share_move_new(s, rank, (uint32_t)source, MOVE_WAITING, err)))
 		return -1;
 	(void)VC_FAULT("move-come");
+	mv->torn = false;
 	if (mv->job)
 		work_cancel(vc_steal(&mv->job));
 	mv->heard_at = now(s);

@@ -150,7 +150,7 @@ sleep 600'
     uffd 1
     as alice vcctl migrate "$JOB" 1 --to n1 --policy post-copy --bandwidth 2 >"$BATS_TEST_TMPDIR/said" 2>&1 3>&- &
     local migrate=$!
-    wait_until 60 "the view with member 1 on n1" member_is_on 1 n1
+    wait_until 120 "the view with member 1 on n1" member_is_on 1 n1
     lab stop n2 vcd KILL
     lab start n2 vcd
     uffd_back
